@@ -1,0 +1,75 @@
+"""What can go wrong, as one short tree: a class's docstring is its message unless it is given a better one."""
+
+from __future__ import annotations
+
+
+class GopherError(Exception):
+    """Something went wrong in gopher-node."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class SettingError(GopherError):
+    """A setting has a value that cannot be used."""
+
+
+class JobNotFound(GopherError):
+    """No job has this id."""
+
+
+class InvalidState(GopherError):
+    """The job's state does not allow this."""
+
+    def __init__(self, state: str, message: str | None = None) -> None:
+        super().__init__(message or f"The job is {state}, and its state does not allow this.")
+        self.state = state
+
+
+class StoreError(GopherError):
+    """The store refused."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached."""
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """The store was asked and did not answer, so what was asked may or may not have been done."""
+
+
+class StoreFull(StoreError):
+    """The store has no memory left for new jobs."""
+
+
+class UnusableStore(StoreError):
+    """The store is set up in a way that would lose jobs."""
+
+
+class HandlerSignal(GopherError):
+    """What a handler raises to say how its run should end."""
+
+
+class Retry(HandlerSignal):
+    """
+    Raised by a handler: this run failed, try the job again.
+
+    `after` is the wait in seconds (or a string such as "30s"); without it the retry policy decides.
+    It counts as an error: when no retries are left, the job fails.
+    """
+
+    def __init__(self, message: str = "The handler asked for a retry.", *, after: float | str | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class Fail(HandlerSignal):
+    """Raised by a handler: this job can never succeed; do not try it again."""
+
+    def __init__(self, message: str = "The handler declared the job failed.", *, code: str = "failed") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class JobCancelled(HandlerSignal):
+    """The job was cancelled, or its time is up."""

@@ -1,0 +1,187 @@
+"""What a job is: its states, priorities, attempts and retry delay. Pure data; nothing here does I/O."""
+
+from __future__ import annotations
+
+import random
+import re
+import uuid
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, Self
+
+import orjson
+
+# Names become parts of store keys. No colon, for it separates those parts; no brace, for it would move a key's slot.
+TYPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,199}\Z")
+TAG_NAME = GROUP_NAME
+
+MAX_ERROR_BYTES = 4 * 1024
+MAX_TRACEBACK_BYTES = 16 * 1024
+
+
+class State(StrEnum):
+    """Where a job is in its life."""
+
+    SCHEDULED = "scheduled"
+    ENQUEUED = "enqueued"
+    BLOCKED = "blocked"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+
+
+class Priority(IntEnum):
+    """A level inside a queue. Users may write the name or the number."""
+
+    LOW = 1
+    NORMAL = 2
+    HIGH = 3
+    URGENT = 4
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Accept a name ("high"), a number (3), or its text ("3"). Raises ValueError for anything else."""
+        text = str(value).strip().lower() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+        for level in cls:
+            if text in (level.label, str(level.value)):
+                return level
+        raise ValueError("must be low, normal, high or urgent, or their numbers 1 to 4")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """
+    How long a failed job waits before its next run: exponential, with full jitter and a cap.
+
+    The n-th retry waits a random time between 0 and min(cap, base * 2 ** (n - 1)) seconds. Full jitter spreads
+    jobs that failed together (M. Brooker, "Exponential Backoff And Jitter", 2015).
+    """
+
+    base: float = 2.0
+    cap: float = 600.0
+
+    def delay(self, errors: int, rng: random.Random | None = None) -> float:
+        """Seconds to wait after the `errors`-th error, counted from 1."""
+        # The exponent is bounded, for 2 ** 5000 is no float.
+        ceiling = min(self.cap, self.base * 2.0 ** min(max(errors, 1) - 1, 64))
+        return (rng or random).uniform(0.0, ceiling)
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a run did not complete. `code` is for programs, `message` for people."""
+
+    code: str
+    message: str
+    kind: str = ""
+    traceback: str = ""
+
+    def encode(self) -> bytes:
+        """As JSON, cut to what the store keeps: 4 KiB of message and 16 KiB of traceback (its end, which says most)."""
+        content: dict[str, str] = {"code": self.code, "message": _cut(self.message, MAX_ERROR_BYTES)}
+        if self.kind:
+            content["type"] = self.kind
+        if self.traceback:
+            content["traceback"] = _cut(self.traceback, MAX_TRACEBACK_BYTES, keep_end=True)
+        return orjson.dumps(content)
+
+
+def _cut(text: str, limit: int, *, keep_end: bool = False) -> str:
+    # A lone surrogate cannot be stored; it can only come from text that was never valid.
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) > limit:
+        encoded = encoded[-limit:] if keep_end else encoded[:limit]
+    return encoded.decode("utf-8", "ignore")
+
+
+def new_job_id() -> str:
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """
+    A job that is to be stored.
+
+    `payload` is JSON. At most one of `due_ms` (epoch milliseconds) and `delay_ms` is set; both unset means now.
+    `timeout_ms` unset means that the handler's or the node's default holds.
+    """
+
+    type: str
+    payload: bytes = b"{}"
+    id: str = field(default_factory=new_job_id)
+    priority: Priority = Priority.NORMAL
+    group: str = ""
+    due_ms: int | None = None
+    delay_ms: int | None = None
+    timeout_ms: int | None = None
+    max_retries: int = 3
+    max_crashes: int = 3
+    retention_ms: int | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """
+    A job as the store holds it. Times are epoch milliseconds; `payload`, `result` and `progress` are JSON.
+
+    `attempt` counts claims. `errors` and `crashes` are what the two budgets, `max_retries` and `max_crashes`, are
+    compared with. `attempts` has one entry for each finished attempt, of which the last twenty are kept.
+    """
+
+    id: str
+    type: str
+    state: State
+    payload: bytes
+    priority: Priority
+    created_ms: int
+    group: str = ""
+    attempt: int = 0
+    errors: int = 0
+    crashes: int = 0
+    max_retries: int = 3
+    max_crashes: int = 3
+    timeout_ms: int | None = None
+    due_ms: int | None = None
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    retention_ms: int | None = None
+    result: bytes | None = None
+    progress: bytes | None = None
+    node: str | None = None
+    cancel_requested: bool = False
+    tags: tuple[str, ...] = ()
+    attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """Why the job is not completed: the error of its last attempt, if that ended in one."""
+        if self.state is State.COMPLETED or not self.attempts:
+            return None
+        return self.attempts[-1].get("error")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to finish a job. Whoever shows the token may settle it; the token never enters a log."""
+
+    job: Job
+    nonce: str = field(repr=False)
+
+    @property
+    def token(self) -> str:
+        return f"{self.job.id}.{self.job.attempt}.{self.nonce}"

@@ -1,0 +1,141 @@
+"""Connections to the store's server: one request at a time on each, and the server's refusals as our errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from gopher_node.errors import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable, UnusableStore
+
+# redis-py would repeat any command ten times, also one that was carried out and whose answer was lost.
+_ONCE: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "retry_on_timeout": False}
+
+# The server answers these while it cannot write; they end without anybody changing the request.
+_PASSING = ("LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "READONLY")
+
+
+class Connections:
+    """
+    Owns two pools: for requests, which are answered within `timeout` seconds, and for waiting, where blocking pops and
+    subscriptions may stay silent for longer.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 5.0,
+        password: str | None = None,
+        db: int | None = None,
+        size: int = 16,
+        **connection: Any,
+    ) -> None:
+        self.url = url
+        self.timeout = timeout
+        extra: dict[str, Any] = {**_ONCE, **connection, "socket_connect_timeout": timeout}
+        if password is not None:
+            extra["password"] = password
+        if db is not None:
+            extra["db"] = db
+        self._requests: ConnectionPool[Any] = BlockingConnectionPool.from_url(
+            url, max_connections=size, timeout=timeout, socket_timeout=None, **extra
+        )
+        self._waits: ConnectionPool[Any] = ConnectionPool.from_url(url, socket_timeout=None, **extra)
+
+    async def request(self, *command: Any) -> Any:
+        """
+        Send one command and return its answer.
+
+        Raises StoreUnavailable when nothing was sent, OutcomeUnknown when no answer came, StoreFull and StoreError when
+        the server refused.
+        """
+        return await self._exchange(self._requests, command, self.timeout)
+
+    async def wait(self, *command: Any, patience: float) -> Any:
+        """Send one command that may block for up to `patience` seconds at the server."""
+        # The server looks at its blocked clients only ten times a second, and the answer has to travel.
+        return await self._exchange(self._waits, command, patience + min(self.timeout, 2.0))
+
+    async def _exchange(self, pool: ConnectionPool[Any], command: tuple[Any, ...], timeout: float) -> Any:
+        connection: Connection = await self._connection(pool)
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.send_command(*command)
+                return await connection.read_response()
+        except ResponseError as error:
+            raise _refusal(error) from error
+        except BusyLoadingError as error:
+            raise StoreUnavailable("The store is still loading its data.") from error
+        except (RedisError, OSError, TimeoutError) as error:
+            await connection.disconnect(nowait=True)
+            raise OutcomeUnknown(f"The store did not answer: {_sentence(error)}") from error
+        except asyncio.CancelledError:
+            # An answer that nobody reads must not be taken for the next one's.
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await pool.release(connection)
+
+    async def _connection(self, pool: ConnectionPool[Any]) -> Connection:
+        try:
+            return await pool.get_connection()
+        except (AuthenticationError, AuthorizationError) as error:
+            raise UnusableStore(f"The store refused to let us in: {error}. Check REDIS_URL and REDIS_PASSWORD.") from error
+        except BusyLoadingError as error:
+            raise StoreUnavailable("The store is still loading its data.") from error
+        except (RedisError, OSError, TimeoutError) as error:
+            raise StoreUnavailable(f"The store cannot be reached: {_sentence(error)}") from error
+
+    @contextlib.asynccontextmanager
+    async def subscription(self) -> AsyncIterator[PubSub]:
+        """A pub/sub connection, closed at the end. It raises redis-py's errors: see `unreachable`."""
+        client: Redis[Any] = Redis(connection_pool=self._waits)
+        pubsub = client.pubsub()
+        try:
+            yield pubsub
+        finally:
+            await pubsub.aclose()
+
+    async def close(self) -> None:
+        await self._requests.disconnect()
+        await self._waits.disconnect()
+
+
+def _refusal(error: ResponseError) -> StoreError:
+    text = str(error)
+    if isinstance(error, OutOfMemoryError) or text.startswith("OOM"):
+        return StoreFull("The store has reached its maxmemory and takes no new jobs until others have been finished.")
+    if isinstance(error, ReadOnlyError) or text.startswith(_PASSING):
+        return StoreUnavailable(f"The store cannot write at the moment: {text}")
+    if isinstance(error, NoPermissionError):
+        return UnusableStore(f"The store's user lacks a right that gopher-node needs: {text}")
+    return ServerRefusal(text)
+
+
+def _sentence(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+class ServerRefusal(StoreError):
+    """The server answered with an error that has no meaning of its own here."""
+
+
+# What a subscription raises when its connection is gone.
+unreachable = (RedisError, OSError, TimeoutError)

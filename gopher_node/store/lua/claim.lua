@@ -1,0 +1,164 @@
+#!lua flags=allow-oom
+-- claim(session, claim, pool, limit, nonces, weights…, timeout, types…): moves up to `limit` waiting jobs of the pool's
+-- types into `processing`, held by the session.
+--   ARGV[2] session; ARGV[3] id of this claim: told again, the session's last claim is answered again
+--   ARGV[4] pool; ARGV[5] limit; ARGV[6] nonces, 16 characters a job
+--   ARGV[7..10] weights of urgent, high, normal, low
+--   ARGV[11] ms from claim to hard deadline for types not named below; ARGV[12] ms beyond a job's own timeout
+--   ARGV[13] number of types named; then for each: type, free slots or '', ms to hard deadline or ''
+-- Answers {'ok', when work is next servable in ms or nil, job…}, {'no-session'} or {'no-pool'}.
+-- A claim that has room left registers the session as waiting; one that leaves servable work wakes the next.
+local session, claim_id, pool, limit, nonces = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local default_deadline, grace = tonumber(ARGV[11]), tonumber(ARGV[12])
+
+local holder = call('HMGET', P .. 'session:' .. session, 'lease', 'claim', 'batch', 'node')
+if not holder[1] then return {'no-session'} end
+if not call('ZSCORE', P .. 'pools', pool) then return {'no-pool'} end
+
+local reply = {'ok', false}
+
+local FIELDS = {'type', 'state', 'priority', 'created', 'group', 'payload', 'errors', 'crashes', 'max_retries',
+                'max_crashes', 'timeout', 'due', 'tags', 'cancel', 'attempt', 'nonce', 'session'}
+local function describe(id, job, attempt, nonce)
+  local payload = job[6] or call('GET', P .. 'payload:' .. id)
+  return {id, attempt, nonce, job[1], job[3], job[4], job[5], payload, job[7], job[8], job[9], job[10], job[11],
+          job[12], job[13], job[14]}
+end
+
+if holder[2] == claim_id then
+  for id in string.gmatch(holder[3] or '', '%S+') do
+    local job = call('HMGET', P .. 'job:' .. id, unpack(FIELDS))
+    if job[2] == 'processing' and job[17] == session then
+      reply[#reply + 1] = describe(id, job, tonumber(job[15]), job[16])
+    end
+  end
+  return reply
+end
+
+local free, deadlines = {}, {}
+for i = 14, 13 + 3 * tonumber(ARGV[13]), 3 do
+  free[ARGV[i]] = tonumber(ARGV[i + 1])
+  deadlines[ARGV[i]] = tonumber(ARGV[i + 2])
+end
+
+local batch, leases = {}, {}
+
+local function take(id)
+  local key = P .. 'job:' .. id
+  local job = call('HMGET', key, unpack(FIELDS))
+  if not job[1] then return end
+  local kind, priority = job[1], job[3]
+  local attempt = (tonumber(job[15] or nil) or 0) + 1
+  local nonce = string.sub(nonces, #batch * 16 + 1, #batch * 16 + 16)
+  local timeout = tonumber(job[11] or nil)
+  local allowed = timeout and timeout + grace or deadlines[kind] or default_deadline
+  call('HSET', key, 'state', 'processing', 'attempt', attempt, 'nonce', nonce, 'session', session,
+       'node', holder[4], 'started', now)
+  batch[#batch + 1] = id
+  leases[#leases + 1] = now + allowed
+  leases[#leases + 1] = id
+  count('enqueued', priority, kind, -1)
+  count('processing', priority, kind, 1)
+  reply[#reply + 1] = describe(id, job, attempt, nonce)
+end
+
+-- The longest-waiting type of a level that this node has room for.
+local function next_type(priority)
+  local ready = P .. 'ready:' .. priority .. ':' .. pool
+  local offset = 0
+  while true do
+    local kind = call('ZRANGEBYSCORE', ready, '-inf', turn, 'LIMIT', offset, 1)[1]
+    if not kind then return nil end
+    if (free[kind] or 1) > 0 then return kind end
+    offset = offset + 1
+  end
+end
+
+-- One turn of a type: up to `most` jobs, one for each group in turn while several groups wait.
+local function serve(priority, kind, most)
+  local groups = P .. 'groups:' .. priority .. ':' .. kind
+  local taken = 0
+  while taken < most do
+    local first = call('ZRANGEBYSCORE', groups, '-inf', turn, 'LIMIT', 0, 2)
+    local group = first[1]
+    if not group then break end
+    local lane = P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group
+    local popped = call('ZPOPMIN', lane, first[2] and 1 or most - taken)
+    for i = 1, #popped, 2 do take(popped[i]) end
+    taken = taken + #popped / 2
+    if call('EXISTS', lane) == 0 then
+      call('ZREM', groups, group)
+    else
+      call('ZADD', groups, next_turn(), group)
+    end
+  end
+  if call('EXISTS', groups) == 0 then
+    for _, other in ipairs(pools_of(kind)) do call('ZREM', P .. 'ready:' .. priority .. ':' .. other, kind) end
+  else
+    call('ZADD', P .. 'ready:' .. priority .. ':' .. pool, next_turn(), kind)
+  end
+  if free[kind] then free[kind] = free[kind] - taken end
+  return taken
+end
+
+-- Deficit round robin, with the claim as the round: each level with work is credited its share of the slots, the level
+-- with most credit is served, and one that runs dry leaves its credit to the others. What is owed stays for later claims.
+next_turn()
+local weights, credit, kinds, weight_sum = {}, {}, {}, 0
+local owed = call('HMGET', P .. 'credit:' .. pool, unpack(PRIORITIES))
+for level, priority in ipairs(PRIORITIES) do
+  kinds[level] = next_type(priority)
+  weights[level] = kinds[level] and tonumber(ARGV[6 + level]) or 0
+  credit[level] = kinds[level] and tonumber(owed[level] or nil) or 0
+  weight_sum = weight_sum + weights[level]
+end
+for level = 1, 4 do
+  if kinds[level] then credit[level] = credit[level] + limit * weights[level] / weight_sum end
+end
+
+local function richest()
+  local best
+  for level = 1, 4 do
+    if kinds[level] and (not best or credit[level] > credit[best] + 1e-9) then best = level end
+  end
+  return best
+end
+
+while #batch < limit do
+  local level = richest()
+  if not level then break end
+  local kind = kinds[level]
+  local most = math.max(1, math.min(16, limit - #batch, math.floor(credit[level] + 1e-9), free[kind] or 16))
+  credit[level] = credit[level] - serve(PRIORITIES[level], kind, most)
+  kinds[level] = next_type(PRIORITIES[level])
+  if not kinds[level] then
+    weight_sum = weight_sum - weights[level]
+    for other = 1, 4 do
+      if kinds[other] then credit[other] = credit[other] + credit[level] * weights[other] / weight_sum end
+    end
+    credit[level] = 0
+  end
+end
+
+if #batch > 0 then
+  for i = 1, #leases, 1000 do
+    call('ZADD', P .. 'processing', unpack(leases, i, math.min(i + 999, #leases)))
+  end
+  call('SADD', P .. 'held:' .. session, unpack(batch))
+  call('HSET', P .. 'session:' .. session, 'claim', claim_id, 'batch', table.concat(batch, ' '))
+  call('HSET', P .. 'credit:' .. pool, '4', credit[1], '3', credit[2], '2', credit[3], '1', credit[4])
+end
+call('ZADD', P .. 'pools', now, pool)
+
+local left = kinds[1] or kinds[2] or kinds[3] or kinds[4]
+if left and #batch > 0 then wake(pool) end
+if #batch < limit then
+  call('ZADD', P .. 'waiting:' .. pool, 'NX', now, session)
+  for _, priority in ipairs(PRIORITIES) do
+    local later = call('ZRANGEBYSCORE', P .. 'ready:' .. priority .. ':' .. pool, '(' .. string.format('%.10f', turn), '+inf',
+                       'WITHSCORES', 'LIMIT', 0, 1)
+    if later[2] then reply[2] = math.min(reply[2] or math.huge, math.ceil(tonumber(later[2]))) end
+  end
+end
+commit()
+return reply

@@ -1,0 +1,30 @@
+#!lua flags=allow-oom
+-- close_session(session): the session ends; what it still holds, up to 200 jobs a call, is released.
+-- Answers the number of jobs that it still holds.
+local session = ARGV[2]
+local key = P .. 'held:' .. session
+local ids = call('SRANDMEMBER', key, 200)
+call('DEL', P .. 'session:' .. session)
+for _, id in ipairs(ids) do
+  local job = call('HMGET', P .. 'job:' .. id, 'type', 'priority', 'group', 'attempt', 'started', 'node', 'cancel', 'retention',
+                   'watched')
+  local state = job[7] and 'cancelled' or 'enqueued'
+  call('HSET', P .. 'job:' .. id, 'state', state)
+  call('ZREM', P .. 'processing', id)
+  call('SREM', key, id)
+  count('processing', job[2], job[1], -1)
+  record_attempt(id, job[4], 'released', job[5], job[6])
+  if state == 'enqueued' then
+    total('released')
+    enqueue(id, job[1], job[2], job[3] or '', true)
+  else
+    call('HSET', P .. 'job:' .. id, 'finished', now)
+    finish(id, job[1], job[2], state, tonumber(job[8] or nil))
+    if job[9] then tell_watchers(id) end
+  end
+end
+local left = call('SCARD', key)
+if left == 0 then call('HDEL', P .. 'sessions', session) end
+commit_finals()
+commit()
+return left

@@ -1,0 +1,263 @@
+-- The keys of the store, and the steps that the transitions share. It stands in front of every script.
+--
+-- KEYS[1] is the namespace's prefix, such as {gopher}: whose hash tag keeps all keys in one slot.
+-- ARGV[1] is the time in epoch milliseconds, or '' for the server's own clock; only tests pass a time.
+--
+-- A job and what belongs to it:
+--   job:<id>                     HASH    type state priority group payload created due timeout max_retries max_crashes
+--                                        retention tags attempt errors crashes nonce session node started finished
+--                                        result progress cancel watched settled operation; what is absent is empty or 0
+--   payload:<id> result:<id>     STRING  bodies above 1 KiB, so that the hash stays a listpack
+--   attempts:<id>                LIST    one JSON object for each attempt that ended in anything but completion, the last 20
+-- The state indexes. Each id stands in exactly one, which matches its state:
+--   lane:<priority>:<type>:<group>  ZSET  enqueued: id by place, so oldest first
+--   due                          ZSET    scheduled: id by due time
+--   blocked                      ZSET    blocked: id by creation
+--   processing                   ZSET    processing: id by the hard deadline of its lease
+--   final:<state>                ZSET    completed, failed, cancelled: id by finish time
+-- Indexes for listing and for pruning:
+--   final:<state>:<type>         ZSET    id by finish time
+--   tag:<tag>                    ZSET    id by creation
+--   expiring                     ZSET    finished jobs with a retention of their own, by its end
+-- What is served next:
+--   groups:<priority>:<type>     ZSET    groups whose lane has jobs, by turn
+--   ready:<priority>:<pool>      ZSET    types of the pool that have jobs, by when they may next be served
+--   credit:<pool>                HASH    priority -> share of claims it is still owed
+--   pools                        ZSET    pool by last use;  pool:<pool> SET of types;  pools-of:<type> SET of pools
+--   waiting:<pool>               ZSET    sessions that found nothing, by when they asked
+--   wake:<pool>                  LIST    one token for each session that should ask again
+-- Holders:
+--   sessions                     HASH    session -> "<renewals>:<lease in ms>"
+--   session:<session>            HASH    node lease claim batch
+--   held:<session>               SET     ids of the jobs it holds
+-- The rest:
+--   seq turn layout              STRING  last place given; last turn given; version of this layout
+--   counts                       HASH    <state>:<priority>:<type> -> jobs
+--   totals                       HASH    what happened -> how often, since the namespace began
+--   ended, session:<session>     pub/sub channels: ids of watched jobs that ended; ids the session should cancel
+--
+-- A script checks first and writes after, and never fails once it has written: Redis does not roll back.
+
+local P = KEYS[1]
+local call = redis.call
+local PRIORITIES = {'4', '3', '2', '1'}
+local INLINE = 1024           -- bytes of a body that may stand in the job's hash
+local ATTEMPTS_KEPT = 20
+local FRONT = -4e15           -- places from here on come before all that seq gives
+local TURN = 1 / 1024         -- the smallest step between two turns of one millisecond
+
+local now = tonumber(ARGV[1])
+if not now then
+  local t = call('TIME')
+  now = t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local turn -- drawn lazily: most scripts take none
+local function next_turn()
+  if not turn then
+    turn = math.max(now, tonumber(call('GET', P .. 'turn') or 0))
+  end
+  turn = turn + TURN
+  return turn
+end
+
+-- Counters are gathered and written once, by commit().
+local counts, totals = {}, {}
+local function count(state, priority, kind, by)
+  local field = state .. ':' .. priority .. ':' .. kind
+  counts[field] = (counts[field] or 0) + by
+end
+local function total(what, by)
+  totals[what] = (totals[what] or 0) + (by or 1)
+end
+
+local function add(lists, key, score, member)
+  local list = lists[key]
+  if not list then
+    list = {}
+    lists[key] = list
+  end
+  list[#list + 1] = score
+  list[#list + 1] = member
+end
+
+-- Jobs that enter lanes are gathered and written once, lane by lane, by commit().
+local entering, lanes = {}, {}
+local place
+local function enqueue(id, kind, priority, group, to_front)
+  place = place and place + 1 or call('INCR', P .. 'seq')
+  local lane = priority .. ':' .. kind .. ':' .. group
+  lanes[lane] = {priority, kind, group}
+  add(entering, lane, string.format('%.0f', to_front and FRONT + place or place), id)
+  count('enqueued', priority, kind, 1)
+end
+
+local function pools_of(kind)
+  return call('SMEMBERS', P .. 'pools-of:' .. kind)
+end
+
+local function wake(pool)
+  if call('ZPOPMIN', P .. 'waiting:' .. pool)[1] then
+    local list = P .. 'wake:' .. pool
+    call('RPUSH', list, '1')
+    call('PEXPIRE', list, 10000) -- a token that nobody took in time would only cause an idle claim
+  end
+end
+
+-- A lane may have run empty: then its group leaves the turn order, and with the last group its type.
+local function tidy_lane(priority, kind, group)
+  if call('EXISTS', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group) == 1 then return end
+  local groups = P .. 'groups:' .. priority .. ':' .. kind
+  call('ZREM', groups, group)
+  if call('EXISTS', groups) == 1 then return end
+  for _, pool in ipairs(pools_of(kind)) do
+    call('ZREM', P .. 'ready:' .. priority .. ':' .. pool, kind)
+  end
+end
+
+local function commit()
+  local woken = {}
+  local entered = 0
+  for lane, members in pairs(entering) do
+    local priority, kind, group = unpack(lanes[lane])
+    for i = 1, #members, 1000 do
+      call('ZADD', P .. 'lane:' .. lane, unpack(members, i, math.min(i + 999, #members)))
+    end
+    entered = entered + #members / 2
+    local pools = pools_of(kind)
+    if call('ZADD', P .. 'groups:' .. priority .. ':' .. kind, 'NX', next_turn(), group) == 1 then
+      for _, pool in ipairs(pools) do
+        call('ZADD', P .. 'ready:' .. priority .. ':' .. pool, 'NX', turn, kind)
+      end
+    end
+    for _, pool in ipairs(pools) do woken[pool] = true end
+  end
+  if entered > 1 then call('INCRBY', P .. 'seq', entered - 1) end
+  for pool in pairs(woken) do wake(pool) end
+  if turn then call('SET', P .. 'turn', string.format('%.10f', turn)) end
+  for field, by in pairs(counts) do
+    if by ~= 0 then call('HINCRBY', P .. 'counts', field, by) end
+  end
+  for what, by in pairs(totals) do call('HINCRBY', P .. 'totals', what, by) end
+end
+
+local function put_body(name, id, body, fields)
+  if #body > INLINE then
+    call('SET', P .. name .. ':' .. id, body)
+  else
+    fields[#fields + 1] = name
+    fields[#fields + 1] = body
+  end
+end
+
+-- finish(...): the job's own hash is already written; this moves it to the index of its final state.
+local finals, expiring = {}, {}
+local finished = 0
+local function finish(id, kind, priority, state, retention)
+  add(finals, state, now, id)
+  add(finals, state .. ':' .. kind, now, id)
+  if retention then
+    expiring[#expiring + 1] = now + retention
+    expiring[#expiring + 1] = id
+  end
+  count(state, priority, kind, 1)
+  total(state)
+  finished = finished + 1
+end
+local function commit_finals()
+  for name, members in pairs(finals) do
+    for i = 1, #members, 1000 do
+      call('ZADD', P .. 'final:' .. name, unpack(members, i, math.min(i + 999, #members)))
+    end
+  end
+  if expiring[1] then call('ZADD', P .. 'expiring', unpack(expiring)) end
+end
+
+local function record_attempt(id, attempt, outcome, started, node, error)
+  local key = P .. 'attempts:' .. id
+  call('RPUSH', key, string.format(
+    '{"attempt":%s,"outcome":"%s","started_at":%s,"finished_at":%.0f,"node":"%s"%s}',
+    attempt, outcome, started or 'null', now, node or '', error and ',"error":' .. error or ''))
+  call('LTRIM', key, -ATTEMPTS_KEPT, -1)
+end
+
+local function tell_watchers(id)
+  call('PUBLISH', P .. 'ended', id)
+end
+
+-- forget(id, kind, tags): the job stands in no state index any more; nothing of it stays.
+local function forget(id, kind, tags)
+  call('UNLINK', P .. 'job:' .. id, P .. 'payload:' .. id, P .. 'result:' .. id, P .. 'attempts:' .. id)
+  for tag in string.gmatch(tags or '', '%S+') do call('ZREM', P .. 'tag:' .. tag, id) end
+end
+
+local function forget_final(id, state, kind, priority, tags, retention)
+  call('ZREM', P .. 'final:' .. state, id)
+  call('ZREM', P .. 'final:' .. state .. ':' .. kind, id)
+  if retention then call('ZREM', P .. 'expiring', id) end
+  count(state, priority, kind, -1)
+  forget(id, kind, tags)
+end
+
+-- prune(limit, keep): forget up to `limit` finished jobs that outlived their retention or the number kept of their state.
+-- keep: {completed = ms, cancelled = ms, jobs = number}. Returns how many went. Failed jobs stay until an operator acts.
+local function prune(limit, keep)
+  local gone = 0
+  local function drop(ids)
+    for _, id in ipairs(ids) do
+      local job = call('HMGET', P .. 'job:' .. id, 'state', 'type', 'priority', 'tags', 'retention')
+      if job[1] then forget_final(id, job[1], job[2], job[3], job[4], job[5]) end
+      gone = gone + 1
+    end
+  end
+  drop(call('ZRANGEBYSCORE', P .. 'expiring', '-inf', now, 'LIMIT', 0, limit))
+  for _, state in ipairs({'completed', 'cancelled'}) do
+    local index = P .. 'final:' .. state
+    if gone < limit then
+      drop(call('ZRANGEBYSCORE', index, '-inf', now - keep[state], 'LIMIT', 0, limit - gone))
+    end
+    local over = math.min(call('ZCARD', index) - keep.jobs, limit - gone)
+    if over > 0 then drop(call('ZRANGE', index, 0, over - 1)) end
+  end
+  return gone
+end
+
+-- store_job(at): stores the new job whose fields start at ARGV[at], unless its id is known. Returns
+-- {state, created?, created in ms, due in ms or false}; a repeat gets the state that the job has by now.
+--   ARGV[at…] = id type priority group payload due delay timeout max_retries max_crashes retention tags
+local NEW_JOB_FIELDS = 12
+local function store_job(at)
+  local id, kind, priority, group, payload, due, delay, timeout, max_retries, max_crashes, retention, tags =
+    unpack(ARGV, at, at + NEW_JOB_FIELDS - 1)
+  local key = P .. 'job:' .. id
+  if call('EXISTS', key) == 1 then
+    local had = call('HMGET', key, 'state', 'created', 'due')
+    return {had[1], 0, tonumber(had[2]), tonumber(had[3] or nil) or false}
+  end
+  due = tonumber(due) or (tonumber(delay) and now + tonumber(delay)) or nil
+  local state = due and due > now and 'scheduled' or 'enqueued'
+  local fields = {'type', kind, 'state', state, 'priority', priority, 'created', now,
+                  'max_retries', max_retries, 'max_crashes', max_crashes}
+  local function set(name, value)
+    if value ~= '' then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+  end
+  set('group', group)
+  set('timeout', timeout)
+  set('retention', retention)
+  set('tags', tags)
+  if due then set('due', due) end
+  put_body('payload', id, payload, fields)
+  call('HSET', key, unpack(fields))
+  for tag in string.gmatch(tags, '%S+') do call('ZADD', P .. 'tag:' .. tag, now, id) end
+  if state == 'scheduled' then
+    call('ZADD', P .. 'due', due, id)
+    count('scheduled', priority, kind, 1)
+  else
+    enqueue(id, kind, priority, group)
+  end
+  total('submitted')
+  return {state, 1, now, due or false}
+end

@@ -1,0 +1,100 @@
+#!lua flags=allow-oom
+-- settle(keep…, count, settlement…): ends leases: complete, retry, fail, cancelled, release.
+--   ARGV[2..4] how long completed and cancelled jobs are kept in ms, and how many of each
+--   ARGV[5] number of settlements; then for each:
+--     outcome, id, attempt, nonce, body (result or error as JSON), delay in ms, number of follow-ups, twelve fields each
+-- Answers for each the state the job was given, or 'stale' if the lease is no longer the job's. A settlement that was
+-- already carried out is answered as it was then, and changes nothing: its reply may have been lost.
+local keep = {completed = tonumber(ARGV[2]), cancelled = tonumber(ARGV[3]), jobs = tonumber(ARGV[4])}
+local answers = {}
+local processing, held = {}, {}
+
+local function leave_processing(id, session)
+  processing[#processing + 1] = id
+  held[session] = held[session] or {}
+  held[session][#held[session] + 1] = id
+end
+
+local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, at)
+  local key = P .. 'job:' .. id
+  local job = call('HMGET', key, 'state', 'nonce', 'attempt', 'settled', 'type', 'priority', 'group', 'errors',
+                   'max_retries', 'cancel', 'session', 'started', 'node', 'retention', 'watched')
+  if job[4] and string.sub(job[4], 1, #nonce + 1) == nonce .. ':' then return string.sub(job[4], #nonce + 2) end
+  if job[1] ~= 'processing' or job[2] ~= nonce or job[3] ~= attempt then
+    total('stale')
+    return 'stale'
+  end
+  local kind, priority, group = job[5], job[6], job[7] or ''
+  local errors = tonumber(job[8] or nil) or 0
+  local state
+  if outcome == 'complete' then
+    state = 'completed'
+  elseif outcome == 'cancelled' then
+    state = 'cancelled'
+  elseif outcome == 'release' then
+    state = job[10] and 'cancelled' or 'enqueued'
+  else
+    errors = errors + 1
+    if outcome == 'fail' then
+      state = 'failed'
+    elseif job[10] then
+      state = 'cancelled'
+    elseif errors > tonumber(job[9]) then
+      state = 'failed'
+    else
+      state = delay > 0 and 'scheduled' or 'enqueued'
+    end
+  end
+
+  local fields = {'state', state, 'settled', nonce .. ':' .. state}
+  local function set(name, value)
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  if outcome == 'retry' or outcome == 'fail' then set('errors', errors) end
+  if state == 'scheduled' then set('due', now + delay) end
+  if state == 'completed' then put_body('result', id, body, fields) end
+  if state == 'completed' or state == 'failed' or state == 'cancelled' then set('finished', now) end
+  call('HSET', key, unpack(fields))
+  count('processing', priority, kind, -1)
+  leave_processing(id, job[11])
+  if outcome ~= 'complete' then
+    local ended = outcome == 'release' and 'released' or outcome == 'cancelled' and 'cancelled' or 'error'
+    record_attempt(id, attempt, ended, job[12], job[13], body ~= '' and body or nil)
+  end
+
+  if state == 'enqueued' then
+    enqueue(id, kind, priority, group, outcome == 'release')
+  elseif state == 'scheduled' then
+    call('ZADD', P .. 'due', now + delay, id)
+    count('scheduled', priority, kind, 1)
+  else
+    finish(id, kind, priority, state, tonumber(job[14] or nil))
+    if job[15] then tell_watchers(id) end
+  end
+  if outcome == 'retry' and state ~= 'failed' then total('retried') end
+  if outcome == 'release' then total('released') end
+  if state == 'completed' then
+    for n = 1, follow_ups do store_job(at + (n - 1) * NEW_JOB_FIELDS) end
+  end
+  return state
+end
+
+local at = 6
+for n = 1, tonumber(ARGV[5]) do
+  local outcome, id, attempt, nonce, body, delay, follow_ups = unpack(ARGV, at, at + 6)
+  follow_ups = tonumber(follow_ups)
+  answers[n] = settle_one(outcome, id, attempt, nonce, body, tonumber(delay), follow_ups, at + 7)
+  at = at + 7 + follow_ups * NEW_JOB_FIELDS
+end
+
+for i = 1, #processing, 1000 do
+  call('ZREM', P .. 'processing', unpack(processing, i, math.min(i + 999, #processing)))
+end
+for session, ids in pairs(held) do
+  call('SREM', P .. 'held:' .. session, unpack(ids))
+end
+commit_finals()
+if finished > 0 then prune(2 * finished, keep) end
+commit()
+return answers

@@ -1,0 +1,10 @@
+#!lua flags=no-writes
+-- survey(limit): what a reaper looks at: all sessions, and running jobs that are past their hard deadline.
+-- Answers {server time in ms, {session, "<renewals>:<lease>"…}, {{id, nonce, started, deadline}…}}.
+local overdue = {}
+local found = call('ZRANGEBYSCORE', P .. 'processing', '-inf', now, 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[2]))
+for i = 1, #found, 2 do
+  local job = call('HMGET', P .. 'job:' .. found[i], 'nonce', 'started')
+  overdue[#overdue + 1] = {found[i], job[1], tonumber(job[2]), tonumber(found[i + 1])}
+end
+return {now, call('HGETALL', P .. 'sessions'), overdue}

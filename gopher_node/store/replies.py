@@ -1,0 +1,164 @@
+"""The scripts' answers as jobs. Each function is the mirror of one script's last lines."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+import orjson
+
+from gopher_node.job import Job, Lease, NewJob, Priority, State
+from gopher_node.store.values import Overdue, Stats, Submitted, Survey
+
+
+def new_job_fields(job: NewJob) -> tuple[Any, ...]:
+    """The twelve fields of a new job, in the order of `store_job` in prelude.lua."""
+    return (
+        job.id,
+        job.type,
+        job.priority.value,
+        job.group,
+        job.payload,
+        "" if job.due_ms is None else job.due_ms,
+        "" if job.delay_ms is None else job.delay_ms,
+        "" if job.timeout_ms is None else job.timeout_ms,
+        job.max_retries,
+        job.max_crashes,
+        "" if job.retention_ms is None else job.retention_ms,
+        " ".join(job.tags),
+    )
+
+
+def submitted(id: str, answer: list[Any]) -> Submitted:
+    state, created, created_ms, due_ms = answer
+    return Submitted(id, State(state.decode()), bool(created), created_ms, due_ms)
+
+
+def lease(answer: list[Any]) -> Lease:
+    """A claimed job, from `describe` in claim.lua."""
+    (
+        id,
+        attempt,
+        nonce,
+        type,
+        priority,
+        created,
+        group,
+        payload,
+        errors,
+        crashes,
+        max_retries,
+        max_crashes,
+        timeout,
+        due,
+        tags,
+        cancel,
+    ) = answer
+    job = Job(
+        id=id.decode(),
+        type=type.decode(),
+        state=State.PROCESSING,
+        payload=payload,
+        priority=Priority(int(priority)),
+        created_ms=int(created),
+        group=group.decode() if group else "",
+        attempt=attempt,
+        errors=int(errors or 0),
+        crashes=int(crashes or 0),
+        max_retries=int(max_retries),
+        max_crashes=int(max_crashes),
+        timeout_ms=int(timeout) if timeout else None,
+        due_ms=int(due) if due else None,
+        cancel_requested=bool(cancel),
+        tags=tuple(tags.decode().split()) if tags else (),
+    )
+    return Lease(job, nonce.decode())
+
+
+def job(answer: list[Any]) -> Job:
+    """A job as get.lua tells it: its hash, and what stands beside it."""
+    id, flat, payload, result, attempts = answer
+    # RESP3 has maps, which redis-py reads as dicts; inside a script's answer an HGETALL is a list all the same.
+    fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
+
+    def text(name: bytes) -> str:
+        return fields.get(name, b"").decode()
+
+    def number(name: bytes) -> int:
+        return int(fields.get(name, 0))
+
+    def time(name: bytes) -> int | None:
+        return int(fields[name]) if name in fields else None
+
+    state = State(text(b"state"))
+    return Job(
+        id=id.decode(),
+        type=text(b"type"),
+        state=state,
+        payload=payload if payload is not None else fields[b"payload"],
+        priority=Priority(number(b"priority")),
+        created_ms=number(b"created"),
+        group=text(b"group"),
+        attempt=number(b"attempt"),
+        errors=number(b"errors"),
+        crashes=number(b"crashes"),
+        max_retries=number(b"max_retries"),
+        max_crashes=number(b"max_crashes"),
+        timeout_ms=time(b"timeout"),
+        due_ms=time(b"due"),
+        started_ms=time(b"started"),
+        finished_ms=time(b"finished"),
+        retention_ms=time(b"retention"),
+        result=result if result is not None else fields.get(b"result"),
+        progress=fields.get(b"progress"),
+        node=text(b"node") or None,
+        cancel_requested=b"cancel" in fields,
+        tags=tuple(text(b"tags").split()),
+        attempts=[orjson.loads(entry) for entry in attempts],
+    )
+
+
+def survey(answer: list[Any]) -> Survey:
+    now_ms, flat, overdue = answer
+    sessions: dict[str, tuple[int, float]] = {}
+    for name, record in zip(flat[::2], flat[1::2], strict=True):
+        renewals, lease_ms = record.split(b":")
+        sessions[name.decode()] = (int(renewals), int(lease_ms) / 1000)
+    return Survey(
+        now_ms, sessions, [Overdue(id.decode(), nonce.decode(), started, end) for id, nonce, started, end in overdue]
+    )
+
+
+def stats(answer: list[Any]) -> Stats:
+    flat_counts, flat_totals, sessions, pools = answer
+    counts: dict[tuple[State, Priority, str], int] = {}
+    for name, number in zip(flat_counts[::2], flat_counts[1::2], strict=True):
+        if int(number):
+            state, priority, type = name.decode().split(":", 2)
+            counts[State(state), Priority(int(priority)), type] = int(number)
+    totals = {
+        name.decode(): int(number) for name, number in zip(flat_totals[::2], flat_totals[1::2], strict=True)
+    }
+    return Stats(counts, totals, sessions, pools)
+
+
+def encode_cursor(source: bytes, score: bytes, id: bytes) -> str | None:
+    """A list's cursor from where its page ended; None after the last page."""
+    if not source:
+        return None
+    return base64.urlsafe_b64encode(b"\n".join((source, score, id))).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None) -> list[str]:
+    """Raises ValueError for text that no list has given out."""
+    if cursor is None:
+        return ["", "", ""]
+    try:
+        parts = base64.urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)).decode().split("\n")
+        if len(parts) != 3:
+            raise ValueError
+        float(parts[1])
+    except (ValueError, binascii.Error):
+        raise ValueError("The cursor is not one that a list has given out.") from None
+    return parts

@@ -1,0 +1,54 @@
+"""The Lua scripts: read once, sent by their hash, and loaded again wherever the server does not know them."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from gopher_node.store.connections import Connections, ServerRefusal
+
+
+@cache
+def source(name: str, flags: bool = True) -> str:
+    """
+    The text of a script: its `#!lua` line, the prelude that all share, its own steps.
+
+    Without `flags` the first line is left out, for a server that cannot parse it.
+    """
+    folder = files(__package__) / "lua"
+    first, _, body = (folder / f"{name}.lua").read_text().partition("\n")
+    prelude = (folder / "prelude.lua").read_text()
+    return (first + "\n" if flags else "") + prelude + body
+
+
+class Scripts:
+    """
+    Runs scripts in one namespace.
+
+    A script is named by the hash of its text, so nodes of different versions work side by side, each with its own.
+    """
+
+    def __init__(self, connections: Connections, namespace: str, *, flags: bool = True) -> None:
+        self._connections = connections
+        self._flags = flags
+        self._hashes: dict[str, str] = {}
+        # The braces make it a hash tag: all keys of a namespace live in one slot of a cluster.
+        self.prefix = "{" + namespace + "}:"
+
+    async def run(self, name: str, *arguments: Any, now: int | None = None) -> Any:
+        """Run a script once. `now`, in epoch ms, stands in for the server's clock."""
+        text = source(name, self._flags)
+        digest = self._hashes.get(name)
+        if digest is None:
+            digest = self._hashes[name] = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        command = ("EVALSHA", digest, 1, self.prefix, "" if now is None else now, *arguments)
+        try:
+            return await self._connections.request(*command)
+        except ServerRefusal as refusal:
+            # The server forgets scripts when it restarts, fails over, or has seen too many others.
+            if not str(refusal).upper().startswith(("NOSCRIPT", "NO MATCHING SCRIPT")):
+                raise
+        await self._connections.request("SCRIPT", "LOAD", text)
+        return await self._connections.request(*command)

@@ -1,0 +1,415 @@
+"""The store: one method per verb, each one atomic step that may safely be told twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from gopher_node.errors import (
+    InvalidState,
+    JobNotFound,
+    OutcomeUnknown,
+    StoreError,
+    StoreUnavailable,
+    UnusableStore,
+)
+from gopher_node.job import FINAL_STATES, Job, Lease, NewJob, Priority, State
+from gopher_node.store import replies, server
+from gopher_node.store.connections import Connections
+from gopher_node.store.group_commit import GroupCommit
+from gopher_node.store.listening import Listener
+from gopher_node.store.scripts import Scripts
+from gopher_node.store.values import (
+    Claimed,
+    JobFilter,
+    Overdue,
+    Page,
+    Pool,
+    Promoted,
+    Retention,
+    Session,
+    Stats,
+    Submitted,
+    Survey,
+)
+
+LAYOUT = 1
+MAX_BULK = 1000
+LOOKED_AT = 1000  # jobs that one page of a list examines at most
+
+DEFAULT_WEIGHTS: Mapping[Priority, int] = {Priority.URGENT: 8, Priority.HIGH: 4, Priority.NORMAL: 2, Priority.LOW: 1}
+
+Settlement = tuple[Any, ...]
+
+
+class SessionLost(StoreError):
+    """The session was declared dead; what it held belongs to others now."""
+
+
+class Store:
+    """
+    Holds all jobs of one namespace.
+
+    A verb whose answer is lost is told again until `patience` seconds have passed, for a repeat changes nothing. Then it
+    raises StoreUnavailable if the last try reached nobody, or OutcomeUnknown if it may have been carried out.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        namespace: str = "gopher",
+        retention: Retention | None = None,
+        patience: float = 5.0,
+        script_flags: bool = True,
+    ) -> None:
+        self.namespace = namespace
+        self.retention = retention or Retention()
+        self.patience = patience
+        self.durability = "unknown"
+        self._connections = connections
+        self._scripts = Scripts(connections, namespace, flags=script_flags)
+        self._listener = Listener(connections, self._scripts.prefix)
+        self._submits = GroupCommit[NewJob, Submitted](self._send_submits, size=lambda job: len(job.payload) + 300)
+        self._settlements = GroupCommit[Settlement, bytes](self._send_settlements, size=_settlement_size)
+        self._watched: dict[str, list[asyncio.Future[None]]] = {}
+        self._watching = False
+
+    async def open(self) -> None:
+        """Check that the server can keep jobs safely, and enter the namespace. Raises UnusableStore if not."""
+        self.durability = await server.check(self._connections)
+        layout = int(await self._run("open", LAYOUT))
+        if layout > LAYOUT:
+            raise UnusableStore(
+                f"The data in namespace {self.namespace!r} have layout {layout}, which is newer than this gopher-node "
+                f"knows ({LAYOUT}). Run the newer version, or choose another namespace."
+            )
+
+    async def close(self) -> None:
+        await self._listener.close()
+        await self._connections.close()
+
+    async def ping(self) -> None:
+        await self._connections.request("PING")
+
+    async def _run(self, script: str, *arguments: Any, now: int | None = None) -> Any:
+        give_up = time.monotonic() + self.patience
+        maybe_done = False
+        pause = 0.02
+        while True:
+            try:
+                return await self._scripts.run(script, *arguments, now=now)
+            except StoreUnavailable as error:
+                maybe_done = maybe_done or isinstance(error, OutcomeUnknown)
+                if time.monotonic() + pause > give_up:
+                    if maybe_done and not isinstance(error, OutcomeUnknown):
+                        raise OutcomeUnknown(str(error)) from error
+                    raise
+            await asyncio.sleep(random.uniform(0, pause))
+            pause = min(pause * 2, 0.5)
+
+    # Submitting
+
+    async def submit(self, job: NewJob) -> Submitted:
+        """Store a new job. Concurrent callers share a request. A job whose id is known is left as it is."""
+        return await self._submits.call(job)
+
+    async def submit_many(self, jobs: Sequence[NewJob], *, now: int | None = None) -> list[Submitted]:
+        """Store up to 1,000 new jobs in one step: all of them or, on any error, none."""
+        if len(jobs) > MAX_BULK:
+            raise ValueError(f"At most {MAX_BULK} jobs can be stored in one step, not {len(jobs)}.")
+        return await self._send_submits(jobs, now=now)
+
+    async def _send_submits(self, jobs: Sequence[NewJob], *, now: int | None = None) -> list[Submitted]:
+        if not jobs:
+            return []
+        fields = [field for job in jobs for field in replies.new_job_fields(job)]
+        answers = await self._run("submit", len(jobs), *fields, now=now)
+        return [replies.submitted(job.id, answer) for job, answer in zip(jobs, answers, strict=True)]
+
+    # Working
+
+    async def open_session(self, node: str, lease: float) -> Session:
+        """Begin a session that lives as long as it is renewed at least every `lease` seconds."""
+        session = Session(node, lease)
+        await self._run("open_session", session.id, round(lease * 1000), node)
+        return session
+
+    async def renew(self, session: Session) -> None:
+        """Raises SessionLost when the session has been reaped or closed."""
+        if not await self._run("renew", session.id):
+            raise SessionLost
+
+    async def close_session(self, session: Session, *, now: int | None = None) -> None:
+        """End a session; whatever it still holds is released."""
+        while await self._run("close_session", session.id, now=now):
+            pass
+
+    async def claim(
+        self,
+        session: Session,
+        pool: Pool,
+        limit: int,
+        *,
+        timeout: float = 300.0,
+        grace: float = 30.0,
+        limits: Mapping[str, int] | None = None,
+        timeouts: Mapping[str, float] | None = None,
+        weights: Mapping[Priority, int] = DEFAULT_WEIGHTS,
+        claim_id: str | None = None,
+        now: int | None = None,
+    ) -> Claimed:
+        """
+        Take up to `limit` jobs of the pool's types.
+
+        A run that is not settled `grace` seconds after its timeout is taken away: the job's own, else its type's in
+        `timeouts`, else `timeout`. `limits` bounds how many jobs of a type are taken. A claim with the id of the
+        session's last one gets that one's answer. Raises SessionLost.
+        """
+        named = sorted({*(limits or ()), *(timeouts or ())})
+        arguments: list[Any] = [session.id, claim_id or uuid.uuid4().hex, pool.key, limit, secrets.token_hex(8 * limit)]
+        arguments += [weights[level] for level in sorted(Priority, reverse=True)]
+        arguments += [round((timeout + grace) * 1000), round(grace * 1000), len(named)]
+        for type in named:
+            own = (timeouts or {}).get(type)
+            arguments += [type, (limits or {}).get(type, ""), "" if own is None else round((own + grace) * 1000)]
+        answer = await self._run("claim", *arguments, now=now)
+        if answer[0] == b"no-pool":
+            await self._run("open_pool", pool.key, *pool.types, now=now)
+            answer = await self._run("claim", *arguments, now=now)
+        if answer[0] == b"no-session":
+            raise SessionLost
+        return Claimed([replies.lease(entry) for entry in answer[2:]], answer[1])
+
+    async def wait_for_work(self, pool: Pool, timeout: float) -> bool:
+        """Wait, after a claim that had room left, until something can be served: True, or False after `timeout`."""
+        # A blocking pop cannot stand in a script, so this one key is named here; prelude.lua tells what it is.
+        key = f"{self._scripts.prefix}wake:{pool.key}"
+        return await self._connections.wait("BLPOP", key, f"{timeout:.3f}", patience=timeout) is not None
+
+    async def complete(self, lease: Lease, result: bytes = b"null", follow_ups: Sequence[NewJob] = ()) -> State | None:
+        """Settle a run that succeeded, and create its follow-up jobs in the same step. None: the lease is stale."""
+        return await self._settle("complete", lease, result, follow_ups=follow_ups)
+
+    async def retry(self, lease: Lease, error: bytes, delay: float) -> State | None:
+        """Settle a run that failed: again in `delay` seconds, or failed for good when no retries are left."""
+        return await self._settle("retry", lease, error, delay_ms=max(0, round(delay * 1000)))
+
+    async def fail(self, lease: Lease, error: bytes) -> State | None:
+        """Settle a run whose job can never succeed."""
+        return await self._settle("fail", lease, error)
+
+    async def release(self, lease: Lease) -> State | None:
+        """Hand an unfinished run's job back to the front of its lane; it counts against no budget."""
+        return await self._settle("release", lease, b"")
+
+    async def cancelled(self, lease: Lease, error: bytes = b"") -> State | None:
+        """Settle a run that stopped because somebody wanted its job cancelled."""
+        return await self._settle("cancelled", lease, error)
+
+    async def _settle(
+        self, outcome: str, lease: Lease, body: bytes, *, delay_ms: int = 0, follow_ups: Sequence[NewJob] = ()
+    ) -> State | None:
+        settlement: list[Any] = [outcome, lease.job.id, lease.job.attempt, lease.nonce, body, delay_ms, len(follow_ups)]
+        for job in follow_ups:
+            settlement += replies.new_job_fields(job)
+        answer = await self._settlements.call(tuple(settlement))
+        return None if answer == b"stale" else State(answer.decode())
+
+    async def _send_settlements(self, settlements: Sequence[Settlement], *, now: int | None = None) -> list[bytes]:
+        fields = [field for settlement in settlements for field in settlement]
+        return await self._run("settle", *self._keep, len(settlements), *fields, now=now)
+
+    async def progress(self, lease: Lease, value: bytes) -> bool:
+        """Store how far a run is. False: it should stop, for its lease is stale or its job is to be cancelled."""
+        answer = await self._run("progress", lease.job.id, lease.job.attempt, lease.nonce, value)
+        return answer == b"ok"
+
+    # Keeping time
+
+    async def promote(self, limit: int = 200, *, now: int | None = None) -> Promoted:
+        """Move up to `limit` due jobs into their lanes."""
+        count, next_due_ms = await self._run("promote", limit, now=now)
+        return Promoted(count, next_due_ms)
+
+    async def survey(self, limit: int = 200, *, now: int | None = None) -> Survey:
+        return replies.survey(await self._run("survey", limit, now=now))
+
+    async def reap_session(self, session_id: str, renewals: int, *, now: int | None = None) -> int:
+        """Take back all jobs of a session that still stands at `renewals`. Returns how many."""
+        taken, left = 0, 1
+        while left:
+            count, left = await self._run("reap", "session", session_id, renewals, 200, now=now)
+            taken += count
+        return taken
+
+    async def reap_overdue(self, runs: Sequence[Overdue], *, now: int | None = None) -> int:
+        """Take back jobs whose runs are past their hard deadline and still hold them. Returns how many."""
+        taken = 0
+        for start in range(0, len(runs), 200):
+            batch = runs[start : start + 200]
+            pairs = [part for run in batch for part in (run.id, run.nonce)]
+            count, _ = await self._run("reap", "overdue", len(batch), *pairs, now=now)
+            taken += count
+        return taken
+
+    async def prune(self, limit: int = 200, *, now: int | None = None) -> int:
+        """Forget up to `limit` finished jobs that outlived their retention. Returns how many went."""
+        return await self._run("prune", limit, *self._keep, now=now)
+
+    @property
+    def _keep(self) -> tuple[int, int, int]:
+        kept = self.retention
+        return round(kept.completed * 1000), round(kept.cancelled * 1000), kept.max_jobs
+
+    # Operating
+
+    async def cancel(self, id: str, *, now: int | None = None) -> Job:
+        """
+        End a waiting job, or ask the holder of a running one to stop.
+
+        Raises JobNotFound, or InvalidState for a job that has completed or failed.
+        """
+        answer = await self._run("cancel", id, now=now)
+        if answer is None:
+            raise JobNotFound(f"There is no job {id}.")
+        state = State(answer[1].decode())
+        if state in FINAL_STATES and state is not State.CANCELLED:
+            raise InvalidState(state, f"Job {id} has {state} and can no longer be cancelled.")
+        return await self.get(id)
+
+    async def requeue(self, id: str, *, now: int | None = None) -> Job:
+        """Run a finished job again, with full budgets. Raises JobNotFound, or InvalidState for one that has not ended."""
+        (answer,) = await self._run("requeue", uuid.uuid4().hex, 1, id, now=now)
+        if answer is None:
+            raise JobNotFound(f"There is no job {id}.")
+        before = State(answer[0].decode())
+        if before not in FINAL_STATES:
+            raise InvalidState(before, f"Job {id} is {before}; only a job that has ended can be retried.")
+        return await self.get(id)
+
+    async def requeue_failed(self, type: str | None = None) -> int:
+        """Run again every job that is failed at the time of the call. Returns how many."""
+        requeued = 0
+        filter = JobFilter(states=(State.FAILED,), type=type)
+        cursor: str | None = None
+        operation = uuid.uuid4().hex
+        while True:
+            # The cursor walks from the latest to the oldest, so jobs that fail again meanwhile are not met twice.
+            ids, cursor = await self._list_ids(filter, 200, cursor)
+            if ids:
+                answers = await self._run("requeue", operation, len(ids), *ids)
+                requeued += sum(1 for answer in answers if answer and answer[0] == b"failed")
+            if cursor is None:
+                return requeued
+
+    async def delete(self, id: str) -> None:
+        """Forget a job. Raises JobNotFound, or InvalidState for one that is running."""
+        answer = await self._run("delete", id)
+        if answer is None:
+            raise JobNotFound(f"There is no job {id}.")
+        if answer == b"processing":
+            raise InvalidState(State.PROCESSING, f"Job {id} is running. Cancel it first, and delete it when it has ended.")
+
+    async def purge(self, type: str, priority: Priority | None = None) -> int:
+        """Delete the waiting jobs of a type, enqueued and scheduled. Returns how many."""
+        deleted, cursor = 0, "0"
+        while cursor:
+            count, next_cursor = await self._run("purge", type, priority.value if priority else "", cursor)
+            deleted += count
+            cursor = next_cursor.decode()
+        return deleted
+
+    # Looking
+
+    async def get(self, id: str) -> Job:
+        """Raises JobNotFound."""
+        (answer,) = await self._run("get", id)
+        if answer is None:
+            raise JobNotFound(f"There is no job {id}.")
+        return replies.job(answer)
+
+    async def list(self, filter: JobFilter | None = None, limit: int = 50, cursor: str | None = None) -> Page:
+        """A page of jobs: those running and waiting first, then the finished ones from the latest on. Raises ValueError."""
+        ids, next_cursor = await self._list_ids(filter or JobFilter(), limit, cursor)
+        answers = await self._run("get", *ids) if ids else []
+        return Page([replies.job(answer) for answer in answers if answer is not None], next_cursor)
+
+    async def _list_ids(self, filter: JobFilter, limit: int, cursor: str | None) -> tuple[list[str], str | None]:
+        answer = await self._run(
+            "list",
+            limit,
+            LOOKED_AT,
+            *replies.decode_cursor(cursor),
+            " ".join(filter.states or State),
+            filter.type or "",
+            filter.priority.value if filter.priority else "",
+            filter.group or "",
+            filter.tag or "",
+            "" if filter.created_after_ms is None else filter.created_after_ms,
+            "" if filter.created_before_ms is None else filter.created_before_ms,
+        )
+        return [id.decode() for id in answer[3:]], replies.encode_cursor(*answer[:3])
+
+    async def stats(self) -> Stats:
+        return replies.stats(await self._run("stats"))
+
+    # Listening
+
+    async def wait(self, id: str, timeout: float) -> Job:
+        """The job as it is when it has ended, or after `timeout` seconds. Raises JobNotFound."""
+        ended = asyncio.get_running_loop().create_future()
+        self._watched.setdefault(id, []).append(ended)
+        try:
+            if not self._watching:
+                self._watching = True
+                await self._listener.subscribe("ended", self._job_ended, self._look_after_watched)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._look_after(id)
+                    await ended
+        finally:
+            self._watched[id].remove(ended)
+            if not self._watched[id]:
+                del self._watched[id]
+        return await self.get(id)
+
+    def _job_ended(self, id: str) -> None:
+        for future in self._watched.get(id, ()):
+            if not future.done():
+                future.set_result(None)
+
+    async def _look_after(self, id: str) -> None:
+        state = await self._run("watch", id)
+        if state is None or State(state.decode()) in FINAL_STATES:
+            self._job_ended(id)
+
+    async def _look_after_watched(self) -> None:
+        for id in list(self._watched):
+            await self._look_after(id)
+
+    async def cancellations(self, session: Session) -> AsyncIterator[str]:
+        """The ids of jobs that this session runs and somebody wants cancelled, as they are asked for. Ends never."""
+        wanted: asyncio.Queue[str] = asyncio.Queue()
+
+        async def catch_up() -> None:
+            for id in await self._run("cancellations", session.id):
+                wanted.put_nowait(id.decode())
+
+        channel = f"session:{session.id}"
+        await self._listener.subscribe(channel, wanted.put_nowait, catch_up)
+        try:
+            while True:
+                yield await wanted.get()
+        finally:
+            await self._listener.unsubscribe(channel)
+
+
+def _settlement_size(settlement: Settlement) -> int:
+    return sum(len(field) if isinstance(field, bytes) else 50 for field in settlement)
