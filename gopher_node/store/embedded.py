@@ -19,8 +19,8 @@ from urllib.parse import quote
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, RedisError
 from redis.exceptions import ConnectionError as NobodyThere
-from redis.exceptions import RedisError
 
 from gopher_node.errors import SettingError, StoreUnavailable
 from gopher_node.store.valkey_binary import find_binary
@@ -33,13 +33,15 @@ exec 3<&0 </dev/null
 { read -r _ <&3; kill -TERM $server; } & watch=$!
 exec 3<&-
 wait $server; code=$?
-kill -KILL $watch
+kill -KILL $watch 2>/dev/null
 exit $code
 """
 
 MAX_SOCKET_PATH = 100  # bytes; the system's limit is 104 on macOS and 108 on Linux, with the closing NUL
 MAX_LOG_BYTES = 8 * 1024 * 1024
 PATIENCE = 120.0  # seconds that a starting server may go on without an answer or progress in loading
+FIRST_LOADING_REPORT, NEXT_LOADING_REPORT = 1.0, 5.0
+ANSWER_LIMIT = 5.0
 SHUTDOWN_GRACE = 10.0
 RESTART_DELAY, RESTART_DELAY_CAP = 0.1, 10.0
 STEADY = 60.0  # seconds of running after which the next crash counts as the first
@@ -159,8 +161,9 @@ class EmbeddedValkey:
         """If the data directory's path is too long for a socket, make a private one and write down which."""
         if not _too_long(self.data_dir / "valkey.sock"):
             return
-        with suppress(OSError):
-            place = self.socket_path.parent.lstat()
+        with suppress(FileNotFoundError):
+            place = Path(self._socket_record.read_text()).parent.lstat()
+            # A killed node leaves its place behind. It is used again, unless somebody else's stands there now.
             if stat.S_ISDIR(place.st_mode) and place.st_uid == os.getuid() and not place.st_mode & 0o077:
                 return
         root = tempfile.gettempdir()
@@ -186,7 +189,7 @@ class EmbeddedValkey:
                 f"{self._binary} ended as soon as it was started. Its log, {self.log_path}, ends:\n"
                 + _last_lines(self.log_path, log_start)
             )
-        self._report("started", pid=process.pid, socket=str(self.socket_path), seconds=time.monotonic() - began)
+        self._report("started", socket=str(self.socket_path), seconds=time.monotonic() - began)
 
     async def _spawn(self, server_lock: int) -> asyncio.subprocess.Process:
         read_end, self._leash = os.pipe()
@@ -269,7 +272,7 @@ class EmbeddedValkey:
             began = time.monotonic()
             code = await process.wait()
             self.healthy = False
-            self._report("crashed", pid=process.pid, code=code)
+            self._report("crashed", code=code)
             if time.monotonic() - began > STEADY:
                 failures = 0
             while not self.healthy:
@@ -292,7 +295,7 @@ class EmbeddedValkey:
         """Wait until the server has its data loaded; False if `unless` comes true before that."""
         pause, loaded = 0.005, 0
         deadline = time.monotonic() + PATIENCE
-        next_report = time.monotonic() + 1.0
+        next_report = time.monotonic() + FIRST_LOADING_REPORT
         while not unless():
             state: dict[str, Any] = {}
             with suppress(RedisError):
@@ -303,7 +306,7 @@ class EmbeddedValkey:
             if loaded > before:
                 deadline = now + PATIENCE
                 if now > next_report:
-                    next_report = now + 5.0
+                    next_report = now + NEXT_LOADING_REPORT
                     self._report("loading", percent=state["loading_loaded_perc"], eta=state["loading_eta_seconds"])
             elif now > deadline:
                 raise StoreUnavailable(f"The server of {self.data_dir} does not answer; see {self.log_path}.")
@@ -314,8 +317,8 @@ class EmbeddedValkey:
     async def _answers(self) -> bool:
         try:
             await self._persistence()
-        except NobodyThere:
-            return False
+        except NobodyThere as error:
+            return isinstance(error, BusyLoadingError)
         except RedisError:
             pass  # a timeout, say: whoever does not answer is there
         return True
@@ -326,7 +329,7 @@ class EmbeddedValkey:
             return await cast(Any, client).info("persistence")
 
     def _client(self) -> Redis:
-        return Redis(unix_socket_path=str(self.socket_path), socket_timeout=5, retry=Retry(NoBackoff(), 0))
+        return Redis(unix_socket_path=str(self.socket_path), socket_timeout=ANSWER_LIMIT, retry=Retry(NoBackoff(), 0))
 
 
 def _memory() -> int:

@@ -61,8 +61,13 @@ class Listener:
         while True:
             try:
                 async with self._connections.subscription() as pubsub:
-                    await pubsub.subscribe(*[self._prefix + channel for channel in self._heard])
+                    # One channel always, for a connection without any cannot listen.
+                    first = {"ended", *self._heard}
+                    await pubsub.subscribe(*[self._prefix + channel for channel in first])
                     self._pubsub = pubsub
+                    # Those that were asked for meanwhile found no connection to subscribe on.
+                    for channel in self._heard.keys() - first:
+                        await pubsub.subscribe(self._prefix + channel)
                     while True:
                         message = await pubsub.get_message(ignore_subscribe_messages=False, timeout=None)
                         if message is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from gopher_node.job import Job, Lease, NewJob, Priority, State
-from gopher_node.store.values import Overdue, Stats, Submitted, Survey
+from gopher_node.store.values import Overdue, Pulse, Stats, Submitted, Survey
 
 
 def new_job_fields(job: NewJob) -> tuple[Any, ...]:
@@ -121,10 +121,10 @@ def job(answer: list[Any]) -> Job:
 
 def survey(answer: list[Any]) -> Survey:
     now_ms, flat, overdue = answer
-    sessions: dict[str, tuple[int, float]] = {}
+    sessions: dict[str, Pulse] = {}
     for name, record in zip(flat[::2], flat[1::2], strict=True):
-        renewals, lease_ms = record.split(b":")
-        sessions[name.decode()] = (int(renewals), int(lease_ms) / 1000)
+        renewals, lease_ms, node = record.split(b":", 2)
+        sessions[name.decode()] = Pulse(int(renewals), int(lease_ms) / 1000, node.decode())
     return Survey(
         now_ms, sessions, [Overdue(id.decode(), nonce.decode(), started, end) for id, nonce, started, end in overdue]
     )

@@ -8,7 +8,7 @@ import random
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from gopher_node.errors import (
@@ -78,6 +78,8 @@ class Store:
         self._listener = Listener(connections, self._scripts.prefix)
         self._submits = GroupCommit[NewJob, Submitted](self._send_submits, size=lambda job: len(job.payload) + 300)
         self._settlements = GroupCommit[Settlement, bytes](self._send_settlements, size=_settlement_size)
+        # Told, in seconds from now, whenever a job is stored that is due later: the node's scheduler sets its alarm by it.
+        self.on_scheduled: Callable[[float], None] = lambda due_in: None
         self._watched: dict[str, list[asyncio.Future[None]]] = {}
         self._watching = False
 
@@ -131,7 +133,11 @@ class Store:
             return []
         fields = [field for job in jobs for field in replies.new_job_fields(job)]
         answers = await self._run("submit", len(jobs), *fields, now=now)
-        return [replies.submitted(job.id, answer) for job, answer in zip(jobs, answers, strict=True)]
+        submitted = [replies.submitted(job.id, answer) for job, answer in zip(jobs, answers, strict=True)]
+        due = [one.due_ms - one.created_ms for one in submitted if one.state is State.SCHEDULED and one.due_ms]
+        if due:
+            self.on_scheduled(min(due) / 1000)
+        return submitted
 
     # Working
 
@@ -220,6 +226,8 @@ class Store:
         for job in follow_ups:
             settlement += replies.new_job_fields(job)
         answer = await self._settlements.call(tuple(settlement))
+        if answer == b"scheduled":
+            self.on_scheduled(delay_ms / 1000)
         return None if answer == b"stale" else State(answer.decode())
 
     async def _send_settlements(self, settlements: Sequence[Settlement], *, now: int | None = None) -> list[bytes]:
@@ -235,8 +243,8 @@ class Store:
 
     async def promote(self, limit: int = 200, *, now: int | None = None) -> Promoted:
         """Move up to `limit` due jobs into their lanes."""
-        count, next_due_ms = await self._run("promote", limit, now=now)
-        return Promoted(count, next_due_ms)
+        count, next_due_ms, now_ms = await self._run("promote", limit, now=now)
+        return Promoted(count, None if next_due_ms is None else max(0.0, (next_due_ms - now_ms) / 1000))
 
     async def survey(self, limit: int = 200, *, now: int | None = None) -> Survey:
         return replies.survey(await self._run("survey", limit, now=now))

@@ -63,10 +63,10 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    """How many due jobs went into their lanes, and when the next one is due (epoch ms)."""
+    """How many due jobs went into their lanes, and in how many seconds the next one is due."""
 
     count: int
-    next_due_ms: int | None
+    next_due_in: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +80,20 @@ class Overdue:
 
 
 @dataclass(frozen=True, slots=True)
+class Pulse:
+    """A session's sign of life: how often it was renewed, its lease in seconds, and whose it is."""
+
+    renewals: int
+    lease: float
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
-    """What a reaper looks at: each session's renewals and lease in seconds, and the overdue runs."""
+    """What a reaper looks at: the store's time, each session's pulse, and the overdue runs."""
 
     now_ms: int
-    sessions: dict[str, tuple[int, float]]
+    sessions: dict[str, Pulse]
     overdue: list[Overdue]
 
 

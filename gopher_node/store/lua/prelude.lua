@@ -18,7 +18,7 @@
 -- Indexes for listing and for pruning:
 --   final:<state>:<type>         ZSET    id by finish time
 --   tag:<tag>                    ZSET    id by creation
---   expiring                     ZSET    finished jobs with a retention of their own, by its end
+--   expiring                     ZSET    completed and cancelled jobs with a retention of their own, by its end
 -- What is served next:
 --   groups:<priority>:<type>     ZSET    groups whose lane has jobs, by turn
 --   ready:<priority>:<pool>      ZSET    types of the pool that have jobs, by when they may next be served
@@ -27,7 +27,7 @@
 --   waiting:<pool>               ZSET    sessions that found nothing, by when they asked
 --   wake:<pool>                  LIST    one token for each session that should ask again
 -- Holders:
---   sessions                     HASH    session -> "<renewals>:<lease in ms>"
+--   sessions                     HASH    session -> "<renewals>:<lease in ms>:<node>"
 --   session:<session>            HASH    node lease claim batch
 --   held:<session>               SET     ids of the jobs it holds
 -- The rest:
@@ -156,7 +156,7 @@ local finished = 0
 local function finish(id, kind, priority, state, retention)
   add(finals, state, now, id)
   add(finals, state .. ':' .. kind, now, id)
-  if retention then
+  if retention and state ~= 'failed' then
     expiring[#expiring + 1] = now + retention
     expiring[#expiring + 1] = id
   end

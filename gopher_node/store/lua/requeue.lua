@@ -11,6 +11,8 @@ for n = 1, tonumber(ARGV[3]) do
   local state, kind, priority = job[1], job[2], job[3]
   if not state then
     answers[n] = false
+  elseif job[6] and string.sub(job[6], 1, #operation + 1) == operation .. ':' then
+    answers[n] = {string.sub(job[6], #operation + 2), 'enqueued'} -- even if it has ended again since then
   elseif state == 'completed' or state == 'failed' or state == 'cancelled' then
     call('ZREM', P .. 'final:' .. state, id)
     call('ZREM', P .. 'final:' .. state .. ':' .. kind, id)
@@ -22,8 +24,6 @@ for n = 1, tonumber(ARGV[3]) do
     total('requeued')
     enqueue(id, kind, priority, job[4] or '')
     answers[n] = {state, 'enqueued'}
-  elseif job[6] and string.sub(job[6], 1, #operation + 1) == operation .. ':' then
-    answers[n] = {string.sub(job[6], #operation + 2), 'enqueued'}
   else
     answers[n] = {state, state}
   end

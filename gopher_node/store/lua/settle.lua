@@ -65,15 +65,15 @@ local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, 
 
   if state == 'enqueued' then
     enqueue(id, kind, priority, group, outcome == 'release')
+    total(outcome == 'release' and 'released' or 'retried')
   elseif state == 'scheduled' then
     call('ZADD', P .. 'due', now + delay, id)
     count('scheduled', priority, kind, 1)
+    total('retried')
   else
     finish(id, kind, priority, state, tonumber(job[14] or nil))
     if job[15] then tell_watchers(id) end
   end
-  if outcome == 'retry' and state ~= 'failed' then total('retried') end
-  if outcome == 'release' then total('released') end
   if state == 'completed' then
     for n = 1, follow_ups do store_job(at + (n - 1) * NEW_JOB_FIELDS) end
   end

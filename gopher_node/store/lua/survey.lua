@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- survey(limit): what a reaper looks at: all sessions, and running jobs that are past their hard deadline.
--- Answers {server time in ms, {session, "<renewals>:<lease>"…}, {{id, nonce, started, deadline}…}}.
+-- Answers {server time in ms, {session, "<renewals>:<lease>:<node>"…}, {{id, nonce, started, deadline}…}}.
 local overdue = {}
 local found = call('ZRANGEBYSCORE', P .. 'processing', '-inf', now, 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[2]))
 for i = 1, #found, 2 do

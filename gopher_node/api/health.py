@@ -1,0 +1,73 @@
+"""Health: what a node says to probes, load balancers and people about itself."""
+
+from __future__ import annotations
+
+import time
+
+from aiohttp import web
+
+from gopher_node.api.parts import PARTS, Parts
+from gopher_node.api.views import format_time, respond
+
+OK = "ok"
+
+
+def _checks(parts: Parts) -> dict[str, str]:
+    status = parts.status
+    checks = {
+        "node": status.dead_part() or OK,
+        "started": OK if status.started else "The node is still starting.",
+        "store": status.store_failure() or OK,
+    }
+    if status.role != "api":
+        checks["worker"] = status.worker_failure() or OK
+    checks["draining"] = "The node is shutting down." if parts.draining.is_set() else OK
+    return checks
+
+
+def _answer(checks: dict[str, str], good: str, bad: str) -> web.Response:
+    well = all(found == OK for found in checks.values())
+    return respond({"status": good if well else bad, "checks": checks}, status=200 if well else 503)
+
+
+async def livez(request: web.Request) -> web.Response:
+    """Whether to let the node live: a restart mends nothing else, least of all a store that is away."""
+    checks = _checks(request.app[PARTS])
+    return _answer({"node": checks["node"]}, "alive", "dead")
+
+
+async def startupz(request: web.Request) -> web.Response:
+    checks = _checks(request.app[PARTS])
+    return _answer({name: checks[name] for name in ("node", "started")}, "started", "starting")
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """
+    Whether to send the node work.
+
+    An api node stays ready while the store is away: it says "try again" itself, and if all were unready nobody would.
+    """
+    parts = request.app[PARTS]
+    checks = _checks(parts)
+    if parts.status.role == "api":
+        del checks["store"]
+    return _answer(checks, "ready", "unready")
+
+
+async def health(request: web.Request) -> web.Response:
+    """For people and monitors: unhealthy if no job can be accepted or run, degraded if something else is amiss."""
+    checks = _checks(request.app[PARTS])
+    if any(checks[name] != OK for name in ("node", "started", "store")):
+        status = "unhealthy"
+    else:
+        status = "healthy" if all(found == OK for found in checks.values()) else "degraded"
+    content = {"status": status, "timestamp": format_time(time.time_ns() // 1_000_000), "checks": checks}
+    return respond(content, status=503 if status == "unhealthy" else 200)
+
+
+ROUTES = [
+    web.get("/livez", livez),
+    web.get("/readyz", readyz),
+    web.get("/startupz", startupz),
+    web.get("/health", health),
+]

@@ -1,0 +1,100 @@
+"""How jobs look in JSON, and how an answer is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gopher_node.job import Job, NewJob
+from gopher_node.store import Submitted
+
+JSON = {"Content-Type": "application/json"}
+
+
+def respond(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(body=orjson.dumps(content), status=status, headers={**JSON, **headers} if headers else JSON)
+
+
+def format_time(epoch_ms: int | None) -> str | None:
+    """RFC 3339 in UTC, to the millisecond."""
+    if epoch_ms is None:
+        return None
+    seconds, milliseconds = divmod(epoch_ms, 1000)
+    return f"{_format_seconds(seconds)}.{milliseconds:03}Z"
+
+
+@lru_cache(maxsize=4096)
+def _format_seconds(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
+
+
+def show_submitted(job: NewJob, submitted: Submitted, durability: str) -> dict[str, Any]:
+    """A job that has just been stored."""
+    return show_job(
+        Job(
+            id=submitted.id,
+            type=job.type,
+            state=submitted.state,
+            payload=job.payload,
+            priority=job.priority,
+            created_ms=submitted.created_ms,
+            group=job.group,
+            max_retries=job.max_retries,
+            max_crashes=job.max_crashes,
+            timeout_ms=job.timeout_ms,
+            due_ms=submitted.due_ms,
+            retention_ms=job.retention_ms,
+            tags=job.tags,
+        ),
+        durability,
+    )
+
+
+def show_job(job: Job, durability: str) -> dict[str, Any]:
+    return {
+        "job_id": job.id,
+        "type": job.type,
+        "status": job.state.value,
+        "priority": job.priority.label,
+        "group": job.group or None,
+        "payload": orjson.Fragment(job.payload),
+        "attempt": job.attempt,
+        "errors": job.errors,
+        "crashes": job.crashes,
+        "max_retries": job.max_retries,
+        "timeout": _seconds(job.timeout_ms),
+        "retention": _seconds(job.retention_ms),
+        "tags": job.tags,
+        "created_at": format_time(job.created_ms),
+        "execute_at": format_time(job.due_ms),
+        "started_at": format_time(job.started_ms),
+        "finished_at": format_time(job.finished_ms),
+        "node": job.node,
+        "cancel_requested": job.cancel_requested,
+        "progress": _raw(job.progress),
+        "result": _raw(job.result),
+        "error": job.error,
+        "attempts": [_show_attempt(attempt) for attempt in job.attempts],
+        "durability": durability,
+    }
+
+
+def _show_attempt(attempt: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **attempt,
+        "started_at": format_time(attempt.get("started_at")),
+        "finished_at": format_time(attempt.get("finished_at")),
+    }
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _raw(value: bytes | None) -> orjson.Fragment | None:
+    return None if value is None else orjson.Fragment(value)

@@ -1,0 +1,179 @@
+"""What can go wrong between a client and a node, as exceptions that say what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gopher_node import errors
+from gopher_node.errors import GopherError
+
+if TYPE_CHECKING:
+    from gopher_node.client.views import JobView
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing that is wrong with what was sent. `pointer` is a JSON pointer into it, or a parameter's name."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """
+    The error document of a node (RFC 9457).
+
+    `type` is the last part of its URI, such as "job-not-found"; `retry_after` is in seconds; `more` has the members
+    that RFC 9457 does not name.
+    """
+
+    status: int
+    type: str = ""
+    title: str = ""
+    detail: str = ""
+    instance: str = ""
+    errors: tuple[FieldError, ...] = ()
+    retry_after: float | None = None
+    more: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def sentence(self) -> str:
+        """What a person is told."""
+        if self.errors:
+            title = self.title or "The node does not take this."
+            faults = [f"{fault.pointer or 'the body'}: {fault.detail.rstrip('.')}" for fault in self.errors]
+            return f"{title.rstrip('.')}: {'; '.join(faults)}."
+        text = self.detail or self.title or f"The node answered with HTTP status {self.status}."
+        return f"{text} (instance {self.instance})" if self.status == 500 and self.instance else text
+
+
+class ApiError(GopherError):
+    """The node refused what it was asked."""
+
+    def __init__(self, problem: Problem) -> None:
+        GopherError.__init__(self, problem.sentence())
+        self.problem = problem
+        self.status = problem.status
+        self.type = problem.type
+        self.title = problem.title
+        self.detail = problem.detail
+        self.errors = problem.errors
+        self.retry_after = problem.retry_after
+
+    def __reduce__(self) -> tuple[type[ApiError], tuple[Problem]]:
+        # Exceptions are copied from their message, which is not what these are made of.
+        return type(self), (self.problem,)
+
+
+class InvalidRequest(ApiError):
+    """What was sent is not something that the node takes; `errors` says what is wrong where."""
+
+
+class Unauthenticated(ApiError):
+    """The node wants a key, and none or an unknown one was shown."""
+
+
+class Forbidden(ApiError):
+    """The key that was shown does not allow this."""
+
+
+class NotFound(ApiError):
+    """What was asked for does not exist."""
+
+
+class JobNotFound(NotFound, errors.JobNotFound):
+    """No job has this id."""
+
+
+class InvalidState(ApiError, errors.InvalidState):
+    """The job's state, in `state`, does not allow this."""
+
+    def __init__(self, problem: Problem) -> None:
+        ApiError.__init__(self, problem)
+        self.state = str(problem.more.get("state", ""))
+
+
+class TooManyRequests(ApiError):
+    """The node takes no more of this for now; `retry_after` says when to come back. Nothing was stored."""
+
+
+class NodeNotReady(ApiError):
+    """The node is there and cannot serve: its store is away, or it is stopping."""
+
+    @property
+    def outcome_unknown(self) -> bool:
+        """Whether what was asked may have been done all the same."""
+        outcome = self.problem.more.get("outcome")
+        return outcome != "not-done" if outcome else self.type != "draining"
+
+
+class ServerUnavailable(GopherError):
+    """No node could be reached at `url`. Nothing was sent."""
+
+    outcome_unknown = False
+
+    def __init__(self, url: str, reason: str, message: str | None = None) -> None:
+        super().__init__(
+            message
+            or f"No node can be reached at {url} ({reason}). "
+            "Start one there with `gopher-node`, or set GOPHER_URL to the address of one that runs."
+        )
+        self.url = url
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ServerUnavailable], tuple[str, str, str]]:
+        return type(self), (self.url, self.reason, str(self))
+
+
+class NoAnswer(ServerUnavailable):
+    """The node was asked and gave no answer, so what was asked may or may not have been done."""
+
+    outcome_unknown = True
+
+    @classmethod
+    def to(cls, url: str, reason: str, *, changes: bool) -> NoAnswer:
+        next_step = (
+            "What was asked may or may not have been done: look before you ask again."
+            if changes
+            else "Look whether the node is overloaded or its network is cut, then ask again."
+        )
+        return cls(url, reason, f"The node at {url} gave no answer ({reason}). {next_step}")
+
+
+class UnexpectedAnswer(GopherError):
+    """Something answered that does not speak the API of gopher-node as this client knows it."""
+
+
+class WaitTimeout(GopherError, TimeoutError):
+    """The job did not end in time. `job` is how it was then; it goes on."""
+
+    def __init__(self, job: JobView, seconds: float) -> None:
+        super().__init__(f"Job {job.job_id} is still {job.status} after {seconds:g} s. It goes on; ask for it later.")
+        self.job = job
+        self.seconds = seconds
+
+    def __reduce__(self) -> tuple[type[WaitTimeout], tuple[JobView, float]]:
+        return type(self), (self.job, self.seconds)
+
+
+_BY_TYPE: dict[str, type[ApiError]] = {"job-not-found": JobNotFound, "invalid-state": InvalidState}
+_BY_STATUS: dict[int, type[ApiError]] = {
+    400: InvalidRequest,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    413: InvalidRequest,
+    415: InvalidRequest,
+    422: InvalidRequest,
+    429: TooManyRequests,
+    503: NodeNotReady,
+}
+
+
+def error_for(problem: Problem) -> ApiError:
+    """The exception that stands for this problem."""
+    kind = _BY_TYPE.get(problem.type) or _BY_STATUS.get(problem.status, ApiError)
+    return kind(problem)

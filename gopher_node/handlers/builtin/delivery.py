@@ -1,0 +1,186 @@
+"""How built-in handlers call other servers, and what an answer means for the job."""
+
+from __future__ import annotations
+
+import time
+from binascii import Error as NotBase64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp.abc import AbstractResolver
+from pydantic import SecretStr
+from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
+from yarl import URL
+
+from gopher_node import __version__
+from gopher_node.errors import Fail, Retry
+from gopher_node.handlers.builtin.addresses import AddressRefused, Allowed, CheckedResolver, check_address
+from gopher_node.handlers.context import JobContext
+
+MAX_ANSWER_BYTES = 64 * 1024
+MAX_RETRY_AFTER = 86_400.0
+# The requests that failed but may succeed later: timeouts, conflicts, too early, too many.
+TRANSIENT = frozenset({408, 409, 425, 429})
+STATE_NAME = "_gopher_outgoing"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+    """The first 64 KiB."""
+    truncated: bool
+
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+
+class Outgoing:
+    """
+    The HTTP clients of a node's jobs.
+
+    `guarded` is for addresses that a job names: it reaches public addresses and those of `allow`. `trusted` is for
+    those that the operator has set.
+    """
+
+    def __init__(self, allow: list[Allowed], resolver: AbstractResolver | None = None) -> None:
+        self._allow = allow
+        self._guarded = _session(CheckedResolver(allow, resolver))
+        self._trusted = _session(resolver)
+
+    @classmethod
+    def of(cls, ctx: JobContext) -> Outgoing:
+        """The one that all jobs of the node share, made for the first of them."""
+        outgoing = getattr(ctx.state, STATE_NAME, None)
+        if outgoing is None:
+            outgoing = cls(ctx.settings.webhook.allow)
+            setattr(ctx.state, STATE_NAME, outgoing)
+        return outgoing
+
+    async def close(self) -> None:
+        await self._guarded.close()
+        await self._trusted.close()
+
+    async def send(
+        self, method: str, url: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float, trusted: bool
+    ) -> Answer:
+        """Send a request once. Raises Retry for what may pass, and Fail for an address that is refused."""
+        try:
+            target = URL(url)
+        except ValueError as error:
+            raise Fail(f"The URL cannot be called: {error}", code="address-refused") from None
+        place = f"{target.scheme}://{target.authority}"
+        try:
+            if not trusted:
+                _check_literal(target, self._allow)
+            async with (self._trusted if trusted else self._guarded).request(
+                method,
+                target,
+                data=body,
+                headers={"User-Agent": f"gopher-node/{__version__}", "Accept-Encoding": "identity", **headers},
+                timeout=aiohttp.ClientTimeout(total=timeout),
+                allow_redirects=False,
+            ) as response:
+                content = await _read(response)
+                answer = Answer(response.status, content[:MAX_ANSWER_BYTES], len(content) > MAX_ANSWER_BYTES)
+                retry_after = response.headers.get("Retry-After")
+        except AddressRefused as error:
+            raise Fail(f"{place} is refused: {error}", code="address-refused") from None
+        except TimeoutError:
+            raise Retry(f"{place} did not answer within {timeout:g} s.") from None
+        except aiohttp.InvalidURL as error:
+            raise Fail(f"{place} is no address that can be called: {error}", code="address-refused") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Retry(f"{place} cannot be reached: {error}") from error
+        _judge(place, answer, retry_after)
+        return answer
+
+
+async def close_outgoing(state: SimpleNamespace) -> None:
+    outgoing = getattr(state, STATE_NAME, None)
+    if outgoing is not None:
+        delattr(state, STATE_NAME)
+        await outgoing.close()
+
+
+def signature(secret: SecretStr, setting: str, id: str, body: str) -> dict[str, str]:
+    """The headers of Standard Webhooks (https://www.standardwebhooks.com). Raises Fail for a secret that is none."""
+    now = datetime.now(UTC)
+    try:
+        signed = Webhook(secret.get_secret_value()).sign(id, now, body)
+    except (NotBase64, EmptyWebhookSecretError, ValueError):
+        raise Fail(
+            f"The setting {setting} is no secret of Standard Webhooks: it is whsec_ followed by 24 to 64 bytes "
+            "in base64.",
+            code="setting-invalid",
+        ) from None
+    return {"webhook-id": id, "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": signed}
+
+
+def _session(resolver: AbstractResolver | None) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=0, limit_per_host=100),
+        # One receiver's cookies are no business of another job's, and a bomb stays packed.
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+    )
+
+
+def _check_literal(url: URL, allow: list[Allowed]) -> None:
+    # An address instead of a name never reaches the resolver.
+    try:
+        check_address((url.host or "").partition("%")[0], allow)
+    except ValueError:
+        return
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """One byte more than the limit tells that there is more; the rest is left, and the connection with it."""
+    content = bytearray()
+    async for chunk in response.content.iter_chunked(MAX_ANSWER_BYTES):
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            response.close()
+            break
+    return bytes(content)
+
+
+def _judge(place: str, answer: Answer, retry_after: str | None) -> None:
+    """Raises Retry or Fail unless the answer is a success."""
+    if 200 <= answer.status < 300:
+        return
+    said = answer.text()[:200].strip()
+    message = f"{place} answered {answer.status}" + (f": {said}" if said else "")
+    if answer.status in TRANSIENT or answer.status >= 500:
+        raise Retry(message, after=_seconds(retry_after))
+    if 300 <= answer.status < 400:
+        raise Fail(f"{message} (redirects are not followed: give the final address)", code="redirect-refused")
+    raise Fail(message, code="http-error")
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """What Retry-After asks for: seconds or a date, at most a day; None if it asks for nothing."""
+    if not retry_after:
+        return None
+    try:
+        seconds = float(retry_after) if retry_after.isdigit() else _until(parsedate_to_datetime(retry_after))
+    except (ValueError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _until(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - time.time()
+
+
+def json_or_text(answer: Answer) -> Any:
+    try:
+        return orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return answer.text()

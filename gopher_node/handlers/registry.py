@@ -1,0 +1,325 @@
+"""Which function runs which type of job, and how a node comes to know them."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from gopher_node.durations import parse_duration
+from gopher_node.errors import SettingError
+from gopher_node.handlers.binding import Binding, InvalidHandler, InvalidPayload, bind
+from gopher_node.handlers.context import MAX_RETRIES, JobContext
+from gopher_node.job import TYPE_NAME, Priority, RetryPolicy
+
+Mode = Literal["async", "thread", "process"]
+Value = TypeVar("Value")
+Function = TypeVar("Function", bound=Callable[..., Any])
+Hook = TypeVar("Hook", bound=Callable[[SimpleNamespace], Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """
+    A function that runs the jobs of one type, and what holds for them where the job itself says nothing.
+
+    `timeout` is in seconds. `concurrency` is how many run at once on one node. What is None is the node's default.
+    """
+
+    type: str
+    function: Callable[..., Any]
+    description: str
+    mode: Mode
+    timeout: float | None
+    max_retries: int | None
+    priority: Priority | None
+    concurrency: int | None
+    retry: RetryPolicy | None
+    binding: Binding = field(repr=False)
+
+    def parse(self, payload: bytes) -> dict[str, Any]:
+        """The keyword arguments for `run`. Raises InvalidPayload with everything that is wrong."""
+        binding = self.binding
+        try:
+            value = binding.validate(payload)
+        except ValidationError as error:
+            raise InvalidPayload.of(self.type, payload, error) from None
+        return value if binding.whole is None else {binding.whole: value}
+
+    def run(self, ctx: JobContext, arguments: dict[str, Any]) -> Any:
+        """The result, or for an async handler the coroutine that gives it. What the function raises passes through."""
+        if self.binding.takes_context:
+            return self.function(ctx, **arguments)
+        return self.function(**arguments)
+
+    def payload_schema(self) -> dict[str, Any]:
+        """JSON Schema of the payload."""
+        return self.binding.schema(self.type)
+
+    def describe(self) -> dict[str, Any]:
+        """What a user of the API may know of it, as JSON values."""
+        return {
+            "type": self.type,
+            "description": self.description,
+            "mode": self.mode,
+            "timeout": self.timeout,
+            "max_retries": self.max_retries,
+            "priority": None if self.priority is None else self.priority.label,
+            "concurrency": self.concurrency,
+            "payload_schema": self.payload_schema(),
+        }
+
+
+class Registry:
+    """
+    The handlers and hooks of a node.
+
+    A type has one handler: a second one is refused when it is registered, except that a user's handler takes the
+    place of a built-in one.
+    """
+
+    def __init__(self) -> None:
+        self.startup_hooks: list[Callable[[SimpleNamespace], Any]] = []
+        self.shutdown_hooks: list[Callable[[SimpleNamespace], Any]] = []
+        self._handlers: dict[str, Handler] = {}
+        self._builtin: dict[str, Handler] = {}
+
+    def get(self, type: str) -> Handler | None:
+        return self._handlers.get(type) or self._builtin.get(type)
+
+    def types(self) -> frozenset[str]:
+        return frozenset(self._handlers) | frozenset(self._builtin)
+
+    def handlers(self) -> list[Handler]:
+        """All of them, by type."""
+        return [handler for _, handler in sorted((self._builtin | self._handlers).items())]
+
+    def register(self, handler: Handler) -> None:
+        taken = self._handlers.get(handler.type)
+        if taken is not None:
+            raise InvalidHandler(
+                f"Two handlers for the job type {handler.type}: {_name(taken.function)} and "
+                f"{_name(handler.function)}. Give one of them another type."
+            )
+        self._handlers[handler.type] = handler
+
+    def handler(
+        self,
+        type: str,
+        *,
+        description: str = "",
+        timeout: float | str | None = None,
+        max_retries: int | None = None,
+        priority: Priority | str | int | None = None,
+        concurrency: int | None = None,
+        run: Literal["process"] | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> Callable[[Function], Function]:
+        """
+        Make a function the handler of a job type; the function itself stays as it is.
+
+        An `async def` runs on the node's loop, a `def` in a thread, and with `run="process"` a `def` runs in a
+        process of its own that can be killed: for work that keeps a processor busy. `timeout` is seconds or text
+        such as "30s". The description is the docstring's first line unless one is given.
+
+        A first parameter named `ctx`, or annotated JobContext, gets the context. The others are the payload's
+        fields, strictly typed and no others allowed. A single one that is a pydantic model, a dataclass, a
+        TypedDict or a dict, or that is named `payload`, gets the whole payload instead.
+
+        Raises InvalidHandler, which says what to change.
+        """
+        if not isinstance(type, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidHandler('Give the decorator the job type it is for: @handler("email"), not @handler.')
+
+        def decorate(function: Function) -> Function:
+            self.register(
+                _handler(type, function, description, timeout, max_retries, priority, concurrency, run, retry)
+            )
+            return function
+
+        return decorate
+
+    def startup(self, hook: Hook) -> Hook:
+        """Call this function, sync or async, with `ctx.state` before the node takes its first job."""
+        _check_hook(hook, "startup")
+        self.startup_hooks.append(hook)
+        return hook
+
+    def shutdown(self, hook: Hook) -> Hook:
+        """Call this function, sync or async, with `ctx.state` after the node's last job; the newest hook first."""
+        _check_hook(hook, "shutdown")
+        self.shutdown_hooks.append(hook)
+        return hook
+
+    async def start(self, state: SimpleNamespace) -> None:
+        """Run the start-up hooks in order. What one raises passes through."""
+        for hook in self.startup_hooks:
+            await _call(hook, state)
+
+    async def stop(self, state: SimpleNamespace) -> None:
+        """Run every shutdown hook, the newest first. What they raise comes together at the end."""
+        errors: list[Exception] = []
+        for hook in reversed(self.shutdown_hooks):
+            try:
+                await _call(hook, state)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("Shutdown hooks failed.", errors)
+
+    def load(self, modules: Iterable[str]) -> None:
+        """
+        Import modules, which register their handlers and hooks as they are imported, in the default registry.
+
+        The working directory is on the path. Raises SettingError when one cannot be imported.
+        """
+        here = os.getcwd()
+        if here not in sys.path and "" not in sys.path:
+            sys.path.insert(0, here)
+        for module in modules:
+            _import(module, here)
+
+    def load_builtin(self) -> None:
+        """Add the built-in handlers, and their hooks, once."""
+        if self._builtin:
+            return
+        from gopher_node.handlers.builtin import registry as builtin
+
+        self._builtin = dict(builtin._handlers)
+        self.startup_hooks[:0] = builtin.startup_hooks
+        self.shutdown_hooks[:0] = builtin.shutdown_hooks
+
+
+def _handler(
+    type: str,
+    function: Callable[..., Any],
+    description: str,
+    timeout: float | str | None,
+    max_retries: int | None,
+    priority: Priority | str | int | None,
+    concurrency: int | None,
+    run: str | None,
+    retry: RetryPolicy | None,
+) -> Handler:
+    if not TYPE_NAME.match(type):
+        raise InvalidHandler(
+            f"{type!r} is no job type: use letters, digits, dot, dash and underscore, at most 100, no space."
+        )
+    if not _is_function(function):
+        raise InvalidHandler(f"The handler {type} is {function!r}, which is no function.")
+    seconds = None if timeout is None else _read(parse_duration, timeout, f"The timeout of the handler {type}")
+    if seconds == 0:
+        raise InvalidHandler(f"The timeout of the handler {type} must be more than 0.")
+    if max_retries is not None and not 0 <= max_retries <= MAX_RETRIES:
+        raise InvalidHandler(f"max_retries of the handler {type} must be from 0 to {MAX_RETRIES}.")
+    if concurrency is not None and concurrency < 1:
+        raise InvalidHandler(f"concurrency of the handler {type} must be at least 1.")
+    return Handler(
+        type=type,
+        function=function,
+        description=description or (inspect.getdoc(function) or "").partition("\n")[0],
+        mode=_mode(type, function, run),
+        timeout=seconds,
+        max_retries=max_retries,
+        priority=None if priority is None else _read(Priority.parse, priority, f"The priority of the handler {type}"),
+        concurrency=concurrency,
+        retry=retry,
+        binding=bind(type, function),
+    )
+
+
+def _is_function(value: Any) -> bool:
+    # An object with a __call__ is none: whether it is async is hidden in it.
+    return inspect.isroutine(value) or isinstance(value, functools.partial)
+
+
+def _read(parse: Callable[[Any], Value], value: Any, what: str) -> Value:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise InvalidHandler(f"{what} {error}.") from None
+
+
+def _mode(type: str, function: Callable[..., Any], run: str | None) -> Mode:
+    is_async = inspect.iscoroutinefunction(function)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidHandler(f"The handler {type} yields; a handler returns its result once.")
+    if run is None:
+        return "async" if is_async else "thread"
+    if run != "process":
+        raise InvalidHandler(
+            f'run={run!r} of the handler {type} is unknown: leave it out, or write run="process" '
+            "to run it in a process of its own."
+        )
+    if is_async:
+        raise InvalidHandler(f'The handler {type} is async, so it cannot have run="process": write `def`.')
+    if "<" in getattr(function, "__qualname__", "<") or function.__module__ == "__main__":
+        raise InvalidHandler(
+            f"The handler {type} runs in a process, which must be able to import it: "
+            "define it at the top level of a module that is not the program itself."
+        )
+    return "process"
+
+
+def _check_hook(hook: Any, name: str) -> None:
+    try:
+        inspect.signature(hook).bind(None)
+    except TypeError:
+        raise InvalidHandler(
+            f"A {name} hook is a function with one parameter: @{name} above def prepare(state)."
+        ) from None
+
+
+async def _call(hook: Callable[[SimpleNamespace], Any], state: SimpleNamespace) -> None:
+    answer = hook(state)
+    if inspect.isawaitable(answer):
+        await answer
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{getattr(function, '__qualname__', repr(function))}"
+
+
+def _import(module: str, here: str) -> ModuleType:
+    where = "The setting GOPHER_HANDLERS (--handlers)"
+    if not all(part.isidentifier() for part in module.split(".")):
+        hint = module.removesuffix(".py").strip("./").replace("/", ".")
+        raise SettingError(f"{where} names {module!r}, which is no module. Write it as in `import {hint}`: {hint}")
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module == error.name or module.startswith(error.name + ".")):
+            raise _broken(where, module, error) from error
+        raise SettingError(
+            f"{where} names the module {module}, but there is no module {error.name}. "
+            f"Looked in {here} and in the Python path; run from the directory that holds it, or install it."
+        ) from None
+    except Exception as error:
+        raise _broken(where, module, error) from error
+
+
+def _broken(where: str, module: str, error: Exception) -> SettingError:
+    # The frames of the import machinery, and ours, say nothing about the user's mistake.
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "importlib" not in frame.filename and os.path.dirname(frame.filename) != os.path.dirname(__file__)
+    ]
+    lines = [*traceback.format_list(frames[-4:]), *traceback.format_exception_only(error)]
+    tail = "".join(lines).rstrip()
+    return SettingError(f"{where} names the module {module}, which fails when it is imported:\n{tail}")
+
+
+registry = Registry()
+handler = registry.handler
+startup = registry.startup
+shutdown = registry.shutdown

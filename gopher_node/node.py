@@ -1,0 +1,224 @@
+"""The composition root: what a role consists of, the order in which its parts start and stop, and the signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+import secrets
+import signal
+import socket
+import time
+
+import uvloop
+
+from gopher_node import __version__
+from gopher_node.api import ApiServer, make_app
+from gopher_node.errors import SettingError, StoreUnavailable, UnusableStore
+from gopher_node.handlers import Registry, registry
+from gopher_node.scheduler import Scheduler
+from gopher_node.settings import Settings
+from gopher_node.store import Connections, Retention, Store
+from gopher_node.store.embedded import EmbeddedValkey
+from gopher_node.telemetry import Events, configure_logging, get_logger
+from gopher_node.worker import Worker
+
+STALE_AFTER = 5.0
+"""Seconds without an answer of the store after which the node calls it unreachable."""
+
+log = get_logger("gopher_node.node")
+
+
+def run(settings: Settings) -> int:
+    """
+    Run a node until a signal stops it.
+
+    Raises SettingError when it cannot start with these settings, UnusableStore when the store would lose jobs.
+    """
+    return uvloop.run(Node(settings).run())
+
+
+def _new_node_id() -> str:
+    """Host, process and a nonce: which process a session belongs to can be told from it, and no two are the same."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:60] or "node"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def _process_lives(node_id: str) -> bool:
+    """Whether the process of a node on this host may still be running. Its number may also be somebody else's by now."""
+    pid = int(node_id.rsplit("-", 2)[1])
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+class Node:
+    """
+    One process: the parts of its role, and what is known of them.
+
+    All roles serve HTTP, for probes must be answered everywhere, and all run the scheduler. Parts stop in the reverse
+    of their starting order, so that whatever a part needs is there to its end; the embedded store is the last.
+    """
+
+    def __init__(self, settings: Settings, handlers: Registry = registry) -> None:
+        self.settings = settings
+        self.id = _new_node_id()
+        # First of all: a logger keeps what was configured when it was first used.
+        configure_logging(settings.log.level, settings.log.format, node_id=self.id)
+        self.role = settings.role
+        self.started = False
+        self._began = time.monotonic()
+        self._stopping = asyncio.Event()
+        self._registry = handlers
+        self._events = Events(self.id, job_lines=settings.log.jobs)
+        self._scheduler: Scheduler | None = None
+        self._worker: Worker | None = None
+        self._parts: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> int:
+        self._registry.load_builtin()
+        self._registry.load(self.settings.handlers)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                await self._run_parts(stack)
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+        log.info("node.stopped", duration=round(self.uptime, 3))
+        return 0
+
+    async def _run_parts(self, stack: contextlib.AsyncExitStack) -> None:
+        settings = self.settings
+        url = await self._start_embedded(stack) if settings.redis.url is None else settings.redis.url
+        embedded = settings.redis.url is None
+        store = self._make_store(url)
+        stack.push_async_callback(store.close)
+        api = await self._start_api(stack, store)
+        if not await self._open(store):
+            return
+        scheduler = self._scheduler = Scheduler(store, self._events)
+        if embedded:
+            # Nobody else's jobs can be here but those of processes on this host, so the dead need no lease to be known.
+            await scheduler.reap_orphans(_process_lives)
+        async with asyncio.TaskGroup() as group:
+            self._parts["scheduler"] = group.create_task(scheduler.run(), name="scheduler")
+            if self.role != "api":
+                worker = self._worker = Worker(
+                    store, self._registry, settings, self._events, store_url=url, node=self.id
+                )
+                self._parts["worker"] = group.create_task(worker.run(self._stopping), name="worker")
+            self.started = True
+            log.info(
+                "node.started",
+                url=api.url,
+                role=self.role,
+                version=__version__,
+                durability=store.durability,
+                data_dir=str(settings.data_dir) if embedded else None,
+            )
+            await self._stopping.wait()
+            log.info("node.stopping", grace=settings.worker.shutdown_timeout)
+            api.drain()
+            # The worker heeds the same signal; until it has drained, the scheduler goes on.
+            if "worker" in self._parts:
+                await self._parts["worker"]
+            self._parts["scheduler"].cancel()
+
+    async def _start_embedded(self, stack: contextlib.AsyncExitStack) -> str:
+        def report(event: str, /, **fields: object) -> None:
+            level = log.warning if event in ("crashed", "restart_failed", "orphan_found") else log.info
+            level(f"embedded.{event}", **fields)
+
+        embedded = EmbeddedValkey(self.settings.data_dir, report)
+        await embedded.start()
+        stack.push_async_callback(embedded.stop)
+        return embedded.url
+
+    def _make_store(self, url: str) -> Store:
+        settings = self.settings
+        password = settings.redis.password
+        connections = Connections(
+            url,
+            timeout=settings.redis.timeout,
+            password=password.get_secret_value() if password else None,
+            db=settings.redis.db,
+        )
+        kept = settings.retention
+        retention = Retention(kept.completed, kept.cancelled, kept.max_jobs)
+        return Store(connections, namespace=settings.namespace, retention=retention, patience=settings.redis.timeout)
+
+    async def _start_api(self, stack: contextlib.AsyncExitStack, store: Store) -> ApiServer:
+        app = make_app(
+            store=store, registry=self._registry, settings=self.settings, events=self._events, status=self
+        )
+        api = ApiServer(app)
+        server = self.settings.server
+        try:
+            await api.start()
+        except OSError as error:
+            raise SettingError(
+                f"SERVER_HOST={server.host} SERVER_PORT={server.port} cannot be listened on: {error.strerror or error}. "
+                "Choose another port with --port, or --port=0 for any free one."
+            ) from error
+        stack.push_async_callback(api.stop)
+        return api
+
+    async def _open(self, store: Store) -> bool:
+        """Enter the store, however long it takes to come up. False if the node is told to stop before that."""
+        pause = 0.1
+        while not self._stopping.is_set():
+            try:
+                await store.open()
+            except UnusableStore:
+                raise
+            except StoreUnavailable as error:
+                self._events.store_down(error)
+            else:
+                self._events.store_up()
+                return True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(random.uniform(pause / 2, pause)):
+                    await self._stopping.wait()
+            pause = min(pause * 2, 2.0)
+        return False
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._stopping.is_set():
+            log.warning("node.stopping_now", signal=signal.Signals(number).name)
+            if self._worker is not None:
+                self._worker.release_now()
+        self._stopping.set()
+
+    # What the API tells of the node.
+
+    @property
+    def uptime(self) -> float:
+        return time.monotonic() - self._began
+
+    def dead_part(self) -> str | None:
+        for name, task in self._parts.items():
+            if task.done() and not self._stopping.is_set():
+                return f"The {name} has ended."
+        return None
+
+    def store_failure(self) -> str | None:
+        if self._scheduler is None:
+            return "The store has not been reached yet."
+        silent = time.monotonic() - self._scheduler.last_tick
+        return None if silent < STALE_AFTER else f"The store has not answered for {silent:.0f} s."
+
+    def worker_failure(self) -> str | None:
+        if self._worker is None or not self._worker.status().deaf:
+            return None
+        return "The worker has free slots, but the store has not answered a claim of its for too long."

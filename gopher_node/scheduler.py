@@ -1,0 +1,172 @@
+"""The clockwork that every node runs: promotes what is due, takes back what the dead held, forgets what is over."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import aiocron
+
+from gopher_node.errors import StoreError
+from gopher_node.store import Overdue, Store, Survey
+from gopher_node.telemetry.events import Events
+
+SURVEY_EVERY = 1.0  # seconds
+PROMOTE_AT_LEAST_EVERY = 1.0
+BATCH = 200
+CLOCK_STEP_MS = 1000  # how far the store's clock may stray between two surveys before that counts as a step
+
+
+class Reaper:
+    """
+    Judges from a series of surveys which sessions are dead and which runs are overdue.
+
+    It trusts no wall clock. A session is dead when its pulse has stood still for a whole lease of time in which this
+    reaper was watching, by its own monotonic clock: while the store cannot be reached nobody can renew, so that time does
+    not count. When the store's clock steps, the deadlines of the runs that began before move with it.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._still: dict[str, tuple[int, float]] = {}  # session -> renewals, seconds for which they stood still
+        self.next_death = math.inf  # seconds until a session would be dead that stands still from now on
+        self._last: tuple[float, int] | None = None  # own clock, store's clock in ms
+        self._steps: list[tuple[int, int]] = []  # store's clock in ms before the step, its size in ms
+
+    def judge(self, survey: Survey) -> tuple[dict[str, int], list[Overdue]]:
+        """The dead sessions with the renewals at which they stand, and the runs to take back."""
+        now = self._clock()
+        watched = 0.0
+        if self._last is not None:
+            elapsed = now - self._last[0]
+            watched = min(elapsed, 2 * SURVEY_EVERY)
+            step = survey.now_ms - self._last[1] - round(elapsed * 1000)
+            if abs(step) > CLOCK_STEP_MS:
+                self._steps.append((self._last[1], step))
+        self._last = (now, survey.now_ms)
+
+        still: dict[str, tuple[int, float]] = {}
+        dead: dict[str, int] = {}
+        self.next_death = math.inf
+        for session, pulse in survey.sessions.items():
+            renewals, seconds = self._still.get(session, (-1, 0.0))
+            seconds = seconds + watched if renewals == pulse.renewals else 0.0
+            still[session] = (pulse.renewals, seconds)
+            if seconds >= pulse.lease:
+                dead[session] = pulse.renewals
+            else:
+                self.next_death = min(self.next_death, pulse.lease - seconds)
+        self._still = still
+        return dead, [run for run in survey.overdue if self._is_over(run, survey.now_ms)]
+
+    def _is_over(self, run: Overdue, now_ms: int) -> bool:
+        moved = sum(size for before, size in self._steps if run.started_ms <= before)
+        return now_ms >= run.deadline_ms + moved
+
+
+class Scheduler:
+    """
+    Promotes each job at its due time, reaps, and prunes. Every node runs one; none leads, for each step is atomic and
+    repeating it changes nothing.
+
+    It sleeps until the next due time. A job that is stored on this node and due earlier sets the alarm forward.
+    """
+
+    def __init__(self, store: Store, events: Events) -> None:
+        self._store = store
+        self._events = events
+        self._reaper = Reaper()
+        self._alarm = asyncio.Event()
+        self._wakes_at = math.inf  # by the loop's clock
+        self.last_tick = time.monotonic()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._store.on_scheduled = self._set_alarm
+        # Once a minute is often enough: each settle prunes too. Node for node at another second, to spread the work.
+        prune = aiocron.crontab(
+            f"{random.randrange(60)} * * * * *", func=self.prune, start=True, loop=asyncio.get_running_loop()
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._forever(self.promote), name="promote")
+                group.create_task(self._forever(self.reap), name="reap")
+        finally:
+            prune.stop()
+
+    def _set_alarm(self, due_in: float) -> None:
+        due_at = asyncio.get_running_loop().time() + due_in
+        if due_at < self._wakes_at:
+            self._wakes_at = due_at
+            self._alarm.set()
+
+    async def _forever(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            try:
+                await step()
+                self._events.store_up()
+            except StoreError as error:
+                self._events.store_down(error)
+                await asyncio.sleep(random.uniform(0.2, 1.0))
+
+    async def promote(self) -> None:
+        """Promote what is due, then sleep until the next job is."""
+        loop = asyncio.get_running_loop()
+        self._wakes_at = math.inf
+        self._alarm.clear()
+        promoted = await self._store.promote(BATCH)
+        self.last_tick = time.monotonic()
+        if promoted.count:
+            self._events.promoted(promoted.count)
+        if promoted.count == BATCH:
+            return
+        pause = PROMOTE_AT_LEAST_EVERY * random.uniform(0.8, 1.0)
+        if promoted.next_due_in is not None:
+            # The store's clock counts whole milliseconds: a touch later, and one call finds the job due.
+            pause = min(pause, promoted.next_due_in + 0.001)
+        wakes_at = min(self._wakes_at, loop.time() + pause)
+        while (pause := wakes_at - loop.time()) > 0:
+            self._wakes_at = wakes_at
+            self._alarm.clear()
+            try:
+                async with asyncio.timeout(pause):
+                    await self._alarm.wait()
+            except TimeoutError:
+                return
+            wakes_at = self._wakes_at
+
+    async def reap(self) -> None:
+        """Look once, take back what is to be taken back, and rest."""
+        survey = await self._store.survey(BATCH)
+        dead, overdue = self._reaper.judge(survey)
+        for session, renewals in dead.items():
+            await self._take_back(session, renewals)
+        if overdue:
+            taken = await self._store.reap_overdue(overdue)
+            if taken:
+                self._events.reaped(taken)
+        # A touch beyond the moment, for then one look decides.
+        await asyncio.sleep(min(SURVEY_EVERY * random.uniform(0.9, 1.0), self._reaper.next_death + 0.01))
+
+    async def reap_orphans(self, is_alive: Callable[[str], bool]) -> None:
+        """Take back at once what the sessions of nodes hold that are known to be gone, without waiting for a lease."""
+        survey = await self._store.survey(BATCH)
+        for session, pulse in survey.sessions.items():
+            if not is_alive(pulse.node):
+                await self._take_back(session, pulse.renewals)
+
+    async def _take_back(self, session: str, renewals: int) -> None:
+        taken = await self._store.reap_session(session, renewals)
+        self._events.reaped(taken)
+
+    async def prune(self) -> None:
+        """Forget finished jobs whose retention is over."""
+        try:
+            while await self._store.prune(BATCH) >= BATCH:
+                pass
+        except StoreError as error:
+            self._events.store_down(error)

@@ -1,0 +1,153 @@
+"""Runs handlers that keep a processor busy in processes of their own, each of which can be killed alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gopher_node.job import JobError
+from gopher_node.settings import Settings
+from gopher_node.worker import child
+from gopher_node.worker.outcome import Failed, Outcome, Retried
+from gopher_node.worker.run import Run
+
+
+class Processes:
+    """
+    Owns the child processes of a worker: at most `limit`, which is one for each processor. They are started when first
+    needed, and reused.
+
+    A run that is broken off takes its process with it, and no other run. A child that dies on its own is an error of
+    the job that it ran. None outlives this process, however that ends.
+    """
+
+    def __init__(self, settings: Settings, node: str, on_progress: Callable[[Run, bytes], None]) -> None:
+        self.limit = os.cpu_count() or 1
+        self._setup = child.Setup(sys.path, settings, node)
+        self._on_progress = on_progress
+        self._free = asyncio.Semaphore(self.limit)
+        self._idle: list[Child] = []
+        self._all: set[Child] = set()
+
+    async def call(self, run: Run, arguments: dict[str, Any]) -> Outcome:
+        """Run the handler in a child. When this is cancelled, the child is killed."""
+        job = run.lease.job
+        assignment = child.Assignment(
+            function=run.handler.function,
+            takes_context=run.handler.binding.takes_context,
+            arguments=arguments,
+            job_id=job.id,
+            type=job.type,
+            attempt=job.attempt,
+            max_retries=job.max_retries,
+            token=run.lease.token,
+            errors=job.errors,
+            policy=run.policy,
+        )
+        try:
+            request = pickle.dumps(assignment)
+        except Exception as error:
+            return Failed(JobError("not-importable", f"The handler cannot be sent to a process: {error}"))
+        run.waiting = True
+        async with self._free:
+            worker = await self._take()
+            run.waiting = False
+            try:
+                outcome = await worker.run(request, partial(self._on_progress, run))
+            except (asyncio.IncompleteReadError, ConnectionError):
+                self._drop(worker)
+                return Retried(await worker.epitaph(), run.policy.delay(job.errors + 1))
+            except BaseException:
+                self._drop(worker)
+                raise
+            self._idle.append(worker)
+            return outcome
+
+    async def close(self) -> None:
+        """Kill them all, and wait until they are gone."""
+        children = list(self._all)
+        for worker in children:
+            self._drop(worker)
+        for worker in children:
+            await worker.process.wait()
+
+    async def _take(self) -> Child:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.process.returncode is None:
+                return worker
+            self._drop(worker)
+        starting = asyncio.ensure_future(Child.start(self._setup))
+        try:
+            # A start that is cancelled half-way would leave a process behind that nobody knows of.
+            worker = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            starting.add_done_callback(_kill_started)
+            raise
+        self._all.add(worker)
+        return worker
+
+    def _drop(self, worker: Child) -> None:
+        self._all.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        worker.kill()
+
+
+class Child:
+    """A process that runs one assignment after another."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+
+    @classmethod
+    async def start(cls, setup: child.Setup) -> Child:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            f"from {child.__name__} import main; main()",
+            str(os.getpid()),
+            stdin=PIPE,
+            stdout=PIPE,
+            # Ctrl-C in a terminal goes to the whole group; whether a run ends then is the worker's decision.
+            start_new_session=True,
+        )
+        started = cls(process)
+        assert process.stdin is not None
+        process.stdin.write(child.frame(pickle.dumps(setup)))
+        return started
+
+    async def run(self, request: bytes, on_progress: Callable[[bytes], None]) -> Outcome:
+        """Raises IncompleteReadError or ConnectionError when the process ends instead."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(child.frame(request))
+        await self.process.stdin.drain()
+        while True:
+            size = int.from_bytes(await self.process.stdout.readexactly(child.PREFIX), "big")
+            word = pickle.loads(await self.process.stdout.readexactly(size))
+            if not isinstance(word, bytes):
+                return word
+            on_progress(word)
+
+    def kill(self) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+
+    async def epitaph(self) -> JobError:
+        """Why a run that lost its process failed."""
+        code = await self.process.wait()
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        hint = " (the system does that when memory runs out)" if code == -9 else ""
+        return JobError("process-died", f"The process that ran the job {how}{hint}.")
+
+
+def _kill_started(starting: asyncio.Future[Child]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        starting.result().kill()

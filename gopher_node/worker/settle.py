@@ -1,0 +1,78 @@
+"""Brings each outcome to the store, and repeats it until the store has answered."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from gopher_node.errors import StoreError
+from gopher_node.job import Lease, State
+from gopher_node.store import Store
+from gopher_node.telemetry import Events
+from gopher_node.worker.outcome import Cancelled, Completed, Failed, Outcome, Released, Retried
+
+PAUSE = 0.05
+PAUSE_CAP = 2.0
+
+
+class Settler:
+    """
+    Owns the outcomes that the store has not yet answered; `unsettled` counts them.
+
+    Repeating is safe: the store answers a settlement that it knows as it did the first time. Nothing but `close` makes
+    it give up, for a finished job whose outcome is lost runs again.
+    """
+
+    def __init__(self, store: Store, events: Events) -> None:
+        self._store = store
+        self._events = events
+        self._closed = False
+        self.unsettled = 0
+
+    async def settle(self, lease: Lease, outcome: Outcome) -> State | None:
+        """The state the job has from now on, or None: the lease is stale, and the newer run decides."""
+        self.unsettled += 1
+        pause = PAUSE
+        try:
+            while True:
+                try:
+                    return await self._tell(lease, outcome)
+                except StoreError as error:
+                    self._events.store_down(error)
+                    await self._rest(random.uniform(0, pause))
+                    pause = min(2 * pause, PAUSE_CAP)
+                except asyncio.CancelledError:
+                    self._shrug()
+                if self._closed:
+                    raise asyncio.CancelledError
+        finally:
+            self.unsettled -= 1
+
+    def close(self) -> None:
+        """Give up what cannot be settled at the next try."""
+        self._closed = True
+
+    def _shrug(self) -> None:
+        # A handler may have its own task cancelled later, or at its last step, and then the next await is hit.
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self._shrug()
+
+    async def _tell(self, lease: Lease, outcome: Outcome) -> State | None:
+        match outcome:
+            case Completed(result, follow_ups):
+                return await self._store.complete(lease, result, follow_ups)
+            case Retried(error, delay):
+                return await self._store.retry(lease, error.encode(), delay)
+            case Failed(error):
+                return await self._store.fail(lease, error.encode())
+            case Cancelled(error):
+                return await self._store.cancelled(lease, error.encode())
+            case Released():
+                return await self._store.release(lease)

@@ -1,0 +1,366 @@
+"""Takes jobs from the store and runs them, so many at a time, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+from gopher_node.errors import GopherError, SettingError
+from gopher_node.handlers import Handler, JobContext, Registry
+from gopher_node.job import Lease, RetryPolicy
+from gopher_node.settings import Settings
+from gopher_node.store import Pool, Store
+from gopher_node.telemetry import Events, get_logger
+from gopher_node.telemetry.logs import bind_job
+from gopher_node.worker.claim import Claimer
+from gopher_node.worker.loop_watch import LoopWatch
+from gopher_node.worker.outcome import Completed, Outcome, Released, describe
+from gopher_node.worker.perform import broken_off, perform
+from gopher_node.worker.processes import Processes
+from gopher_node.worker.progress import ProgressReports
+from gopher_node.worker.run import Run, Stop
+from gopher_node.worker.session import NodeSession
+from gopher_node.worker.settle import Settler
+from gopher_node.worker.slots import Slots
+from gopher_node.worker.threads import Threads
+
+UNSETTLED_PER_SLOT = 4
+"""So many outcomes may wait for the store for each slot; then nothing more is claimed."""
+
+DEAF = 5.0
+"""A worker with free slots that has had no answer to a claim for so many seconds hears nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many seconds each may take: a coroutine to heed a stop, the same in a drain, and the store at its end."""
+
+    stop: float = 5.0
+    release: float = 0.5
+    settle: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """
+    What a worker is doing.
+
+    `busy` counts the slots that are taken, `stuck` those of them whose run is settled while its handler has not ended,
+    and `unsettled` the outcomes that the store has not answered. `last_claim_age` is the seconds since the store
+    last answered a claim, None before the first.
+    """
+
+    slots: int
+    busy: int
+    stuck: int
+    unsettled: int
+    last_claim_age: float | None
+    draining: bool
+    store_ok: bool
+    session: str | None
+
+    @property
+    def deaf(self) -> bool:
+        """Whether it should be claiming and gets no answer."""
+        age = self.last_claim_age
+        return not self.draining and self.busy < self.slots and (age is None or age > DEAF)
+
+
+class Worker:
+    """
+    Runs claimed jobs and tells the store how each ended.
+
+    It holds jobs only while its session is renewed. A worker that is silent for a lease loses them to others, and what
+    it says about them later is refused as stale.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        settings: Settings,
+        events: Events,
+        *,
+        store_url: str,
+        node: str,
+        state: SimpleNamespace | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        """
+        `store_url` is the store's own, password included: the process that renews the session connects by it.
+
+        Raises SettingError when a wished type has no handler.
+        """
+        wished = settings.worker
+        self._registry = registry
+        self._settings = settings
+        self._events = events
+        self._state = SimpleNamespace() if state is None else state
+        self._patience = patience or Patience()
+        self._log = get_logger("gopher_node.worker")
+        self._policy = RetryPolicy(wished.retry_base, wished.retry_cap)
+        self._handlers = _handlers(registry, wished.types)
+        self._threads = Threads()
+        self._progress = ProgressReports(store, partial(self._stop, why=Stop.CANCEL))
+        self._processes = Processes(settings, node, self._progress.put)
+        self._slots = Slots(wished.concurrency, self._handlers.values(), self._processes.limit)
+        self._settler = Settler(store, events)
+        self._most_unsettled = UNSETTLED_PER_SLOT * wished.concurrency
+        self._watch = LoopWatch(self._type_of, events.loop_blocked)
+        self._session = NodeSession(store, store_url, node, wished.lease, events, self._cancel)
+        timeouts = {type: handler.timeout for type, handler in self._handlers.items() if handler.timeout is not None}
+        pool = Pool.of(self._handlers)
+        self._claimer = Claimer(
+            store, self._session, pool, self._slots, wished, timeouts, events, self._room, self._start
+        )
+        self._runs: set[Run] = set()
+        self._stuck: dict[Run, float] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._draining = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """
+        Work until `stop` is set or `drain` is called, then drain and return.
+
+        Waits for a store that is away. Raises GopherError when a start-up hook fails.
+        """
+        await self._call_startup_hooks()
+        try:
+            async with asyncio.TaskGroup() as group:
+                background = [group.create_task(self._heed(stop))]
+                if await self._open_session():
+                    parts = (self._session.run(), self._progress.run(), self._watch.run())
+                    background += [group.create_task(part) for part in parts]
+                    await self._claimer.run()
+                    await self._wind_down()
+                await self._call_shutdown_hooks()
+                for task in background:
+                    task.cancel()
+        finally:
+            await self._close()
+
+    async def drain(self) -> None:
+        """
+        Claim nothing more; running jobs get the shutdown timeout, and the rest are handed back.
+
+        Returns when `run` is about to: every outcome is in the store or given up, and the session is closed.
+        """
+        self._begin_drain()
+        await self._ended.wait()
+
+    def release_now(self) -> None:
+        """Drain without waiting for running jobs."""
+        self._hurry.set()
+        self._begin_drain()
+
+    def status(self) -> WorkerStatus:
+        last = self._claimer.last_answer
+        return WorkerStatus(
+            slots=self._slots.total,
+            busy=len(self._runs),
+            stuck=len(self._stuck),
+            unsettled=self._settler.unsettled,
+            last_claim_age=None if last is None else asyncio.get_running_loop().time() - last,
+            draining=self._draining.is_set(),
+            store_ok=not self._events.store_is_down,
+            session=self._session.id,
+        )
+
+    # The way of a job
+
+    def _room(self) -> int:
+        return min(self._slots.free, self._most_unsettled - self._settler.unsettled)
+
+    def _start(self, lease: Lease) -> None:
+        job = lease.job
+        handler = self._handlers.get(job.type)
+        if handler is None or self._draining.is_set():
+            self._spawn(self._settler.settle(lease, Released()))
+            return
+        loop = asyncio.get_running_loop()
+        timeout = job.timeout_ms / 1000 if job.timeout_ms is not None else handler.timeout
+        if timeout is None:
+            timeout = self._settings.worker.job_timeout
+        run = Run(lease, handler, timeout, handler.retry or self._policy, loop.time())
+        run.context = JobContext(
+            job_id=job.id,
+            type=job.type,
+            settings=self._settings,
+            attempt=job.attempt,
+            max_retries=job.max_retries,
+            token=lease.token,
+            state=self._state,
+            registry=self._registry,
+            on_progress=partial(self._progress.put, run),
+        )
+        self._slots.take(job.type)
+        self._runs.add(run)
+        run.timer = loop.call_later(timeout, self._stop, run, Stop.TIMEOUT)
+        run.task = loop.create_task(self._work(run), name=job.type)
+        self._tasks.add(run.task)
+
+    async def _work(self, run: Run) -> None:
+        try:
+            bind_job(run.lease.job)
+            self._events.started(run.lease.job)
+            outcome = await perform(run, self._threads, self._processes)
+            run.end()
+            # The slot serves the next job while this one's outcome is on its way.
+            if run.thread is None or run.thread.done():
+                self._free(run)
+            else:
+                self._wait_for_thread(run, run.thread)
+            if not run.decided:
+                await self._settle(run, outcome)
+        finally:
+            self._tasks.discard(run.task)
+
+    async def _settle(self, run: Run, outcome: Outcome) -> None:
+        run.decided = True
+        seconds = asyncio.get_running_loop().time() - run.began
+        if self._progress.spoke(run):
+            with contextlib.suppress(asyncio.CancelledError):  # see Settler
+                await self._progress.flush(run)
+        state = await self._settler.settle(run.lease, outcome)
+        error = None if isinstance(outcome, (Completed, Released)) else outcome.error
+        self._events.settled(run.lease.job, state, describe(outcome), seconds, error)
+        if self._settler.unsettled == self._most_unsettled - 1:
+            self._slots.opened.set()
+
+    def _free(self, run: Run) -> None:
+        self._runs.discard(run)
+        self._slots.give_back(run.handler.type)
+        since = self._stuck.pop(run, None)
+        if since is not None:
+            self._events.handler_returned_late(run.handler.type, asyncio.get_running_loop().time() - since)
+
+    # Runs that are to end early
+
+    def _cancel(self, job_id: str) -> None:
+        for run in list(self._runs):
+            if run.lease.job.id == job_id:
+                self._stop(run, Stop.CANCEL)
+
+    def _stop(self, run: Run, why: Stop) -> None:
+        if run.stop(why) and why is not Stop.RELEASE:
+            asyncio.get_running_loop().call_later(self._patience.stop, self._give_up, run)
+
+    def _give_up(self, run: Run) -> None:
+        """Settle a run whose coroutine goes on although it was told to stop; its slot stays taken until it ends."""
+        if run.performing and not run.decided and run.stopping is not None:
+            self._mark_stuck(run)
+            run.decided = True
+            self._spawn(self._settle(run, broken_off(run, run.stopping)))
+
+    def _wait_for_thread(self, run: Run, thread: asyncio.Future[Any]) -> None:
+        self._mark_stuck(run)
+
+        def ended(thread: asyncio.Future[Any]) -> None:
+            self._free(run)
+
+        thread.add_done_callback(ended)
+
+    def _mark_stuck(self, run: Run) -> None:
+        self._stuck[run] = asyncio.get_running_loop().time()
+        self._events.slot_stuck(run.handler.type)
+
+    def _spawn(self, settling: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(settling)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _type_of(self, task: asyncio.Task[Any]) -> str | None:
+        # Asked from another thread, so it looks at nothing that the loop changes.
+        name = task.get_name()
+        return name if name in self._handlers else None
+
+    # Beginning and end
+
+    async def _call_startup_hooks(self) -> None:
+        try:
+            await self._registry.start(self._state)
+        except Exception as error:
+            raise GopherError(
+                f"A start-up hook failed, so the worker did not start: {type(error).__name__}: {error}"
+            ) from error
+
+    async def _call_shutdown_hooks(self) -> None:
+        try:
+            await self._registry.stop(self._state)
+        except Exception as error:
+            self._log.error("hooks.failed", exc_info=error)
+
+    async def _heed(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._begin_drain()
+
+    def _begin_drain(self) -> None:
+        self._draining.set()
+        self._claimer.stop()
+
+    async def _open_session(self) -> bool:
+        """False if the worker is to stop before the store has answered."""
+        opening = asyncio.ensure_future(self._session.open())
+        await _first(opening, self._draining.wait())
+        if not opening.done():
+            opening.cancel()
+            return False
+        opening.result()
+        return True
+
+    async def _wind_down(self) -> None:
+        """Let running jobs finish, hand back those that do not, and bring every outcome to the store."""
+        await _first(self._all_settled(), self._hurry.wait(), timeout=self._settings.worker.shutdown_timeout)
+        for run in list(self._runs):
+            self._stop(run, Stop.RELEASE)
+        await _first(self._all_settled(), timeout=self._patience.release)
+        for run in list(self._runs):
+            self._give_up(run)
+        await _first(self._all_settled(), timeout=self._patience.settle)
+        if self._settler.unsettled:
+            # Their session ends, or is reaped, and they run again.
+            self._log.error("outcomes.lost", count=self._settler.unsettled)
+
+    async def _all_settled(self) -> None:
+        stuck = {run.task for run in self._stuck if run.performing}
+        while waiting := self._tasks - stuck:
+            await asyncio.wait(waiting)
+
+    async def _close(self) -> None:
+        self._settler.close()
+        for run in self._runs:
+            run.decided = True
+        for task in self._tasks:
+            task.cancel()
+        self._threads.close()
+        await self._processes.close()
+        await self._session.close()
+        self._ended.set()
+
+
+def _handlers(registry: Registry, wished: list[str] | None) -> dict[str, Handler]:
+    known = registry.types()
+    unknown = sorted(set(wished or ()) - known)
+    if unknown:
+        raise SettingError(
+            f"WORKER_TYPES names {', '.join(unknown)}, for which there is no handler; "
+            f"there are handlers for {', '.join(sorted(known))}."
+        )
+    handlers = {type: registry.get(type) for type in (known if wished is None else wished)}
+    return {type: handler for type, handler in handlers.items() if handler is not None}
+
+
+async def _first(*awaitables: Awaitable[object], timeout: float | None = None) -> None:
+    """Wait until one of them is done, or for `timeout` seconds. Coroutines among them are cancelled then."""
+    futures = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    await asyncio.wait(futures, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    for future, awaitable in zip(futures, awaitables, strict=True):
+        if future is not awaitable:
+            future.cancel()

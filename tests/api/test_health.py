@@ -1,0 +1,75 @@
+"""Health: what a node says of itself in each condition."""
+
+from datetime import datetime
+
+import pytest
+
+HEALTHY = {"/livez": 200, "/startupz": 200, "/readyz": 200, "/health": 200}
+
+
+async def statuses(api):
+    return {path: (await api.get(path)).status for path in HEALTHY}
+
+
+@pytest.mark.parametrize("role", ["all", "api", "worker"])
+async def test_a_healthy_node(api, role):
+    """All is well in every role."""
+    api.status.role = role
+
+    assert await statuses(api) == HEALTHY
+
+
+async def test_the_seeds_shape(api):
+    """GET /health has the fields that users of the older system read."""
+    content = (await api.get("/health")).json
+
+    assert content["status"] == "healthy"
+    assert datetime.fromisoformat(content["timestamp"]).tzinfo is not None
+
+
+async def test_a_node_that_starts(api):
+    """Before its first contact with the store a node lives, but is neither started nor ready."""
+    api.status.started = False
+
+    assert await statuses(api) == {"/livez": 200, "/startupz": 503, "/readyz": 503, "/health": 503}
+
+
+@pytest.mark.parametrize(("role", "ready"), [("api", 200), ("all", 503), ("worker", 503)])
+async def test_a_store_outage(api, role, ready):
+    """While the store is away a worker is not ready; an api node is, for it can answer; and /health says why."""
+    api.status.role = role
+    api.status.store = "It does not answer."
+
+    assert await statuses(api) == {"/livez": 200, "/startupz": 200, "/readyz": ready, "/health": 503}
+    health = (await api.get("/health")).json
+    assert (health["status"], health["checks"]["store"]) == ("unhealthy", "It does not answer.")
+
+
+@pytest.mark.parametrize(("role", "ready"), [("api", 200), ("all", 503), ("worker", 503)])
+async def test_a_deaf_worker(api, role, ready):
+    """A worker that gets no work although there is some is not ready; the node is degraded."""
+    api.status.role = role
+    api.status.worker = "No claim was answered for 5 s."
+
+    assert (await api.get("/readyz")).status == ready
+    health = await api.get("/health")
+    assert (health.status, health.json["status"]) == (200, "healthy" if role == "api" else "degraded")
+
+
+async def test_a_dead_part(api):
+    """A part that has ended is what a restart mends, so the node is no longer alive."""
+    api.status.dead = "The scheduler has ended: KeyError."
+
+    assert await statuses(api) == dict.fromkeys(HEALTHY, 503)
+    assert (await api.get("/livez")).json["checks"] == {"node": "The scheduler has ended: KeyError."}
+
+
+@pytest.mark.parametrize("role", ["all", "api", "worker"])
+async def test_a_node_that_drains(api, role):
+    """A node that shuts down lives and says that it is not ready."""
+    api.status.role = role
+
+    api.server.drain()
+
+    assert await statuses(api) == {**HEALTHY, "/readyz": 503}
+    assert (await api.get("/health")).json["status"] == "degraded"

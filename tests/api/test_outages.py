@@ -1,0 +1,153 @@
+"""What clients are told when the node or its store cannot serve them."""
+
+import asyncio
+
+import pytest
+import structlog
+from aiohttp import web
+
+from gopher_node.api.problems import problem_of
+from gopher_node.errors import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable, UnusableStore
+from gopher_node.store import Connections, Store
+
+
+@pytest.fixture
+async def operator(valkey_url):
+    """A connection of the server's operator."""
+    connections = Connections(valkey_url)
+    yield connections
+    await connections.request("CLIENT", "UNPAUSE")
+    await connections.close()
+
+
+async def test_a_store_that_does_not_answer(serve, valkey_url, namespace, operator):
+    """If the store may have done it, the answer says that the outcome is unknown."""
+    hasty = Store(Connections(valkey_url, timeout=0.1), namespace=namespace, patience=0.2)
+    await hasty.open()
+    api = await serve(behind=hasty)
+    await operator.request("CLIENT", "PAUSE", 60_000, "WRITE")
+
+    answer = await api.post("/api/v1/jobs", {"type": "mail"})
+
+    assert (answer.status, answer.problem) == (503, "store-timeout")
+    assert answer.json["outcome"] == "unknown"
+    assert int(answer.headers["Retry-After"]) > 0
+    await hasty.close()
+
+
+async def test_a_store_that_cannot_be_reached(serve, namespace, tmp_path):
+    """If nobody was reached, the answer says that nothing was done, and not where the store is."""
+    away = Store(Connections(f"unix://{tmp_path}/none", timeout=0.1), namespace=namespace, patience=0.1)
+    api = await serve(behind=away)
+
+    for answer in [await api.post("/api/v1/jobs", {"type": "mail"}), await api.get("/api/v1/stats")]:
+        assert (answer.status, answer.problem) == (503, "store-unavailable")
+        assert answer.json["outcome"] == "not-done"
+        assert str(tmp_path) not in answer.body.decode()
+        assert "Retry-After" in answer.headers
+    await away.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "name"),
+    [
+        (StoreUnavailable(), 503, "store-unavailable"),
+        (OutcomeUnknown(), 503, "store-timeout"),
+        (StoreFull(), 503, "store-full"),
+        (UnusableStore(), 503, "store-unavailable"),
+        (StoreError("ERR secret"), 500, "internal"),
+        (KeyError("secret"), 500, "internal"),
+        (web.HTTPConflict(), 400, "bad-request"),
+        (web.HTTPBadGateway(), 500, "internal"),
+    ],
+)
+def test_every_exception_is_a_problem(error, status, name):
+    """Each of our errors has its problem, and all that is unforeseen is internal and says nothing."""
+    problem = problem_of(error)
+
+    assert (problem.kind.status, problem.name) == (status, name)
+    assert "secret" not in problem.detail
+
+
+async def test_a_bug_is_logged_and_not_told(api, monkeypatch):
+    """An unforeseen exception is answered 500 with an id, and the log has it under this id."""
+
+    async def broken():
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(api.store, "stats", broken)
+    with structlog.testing.capture_logs() as logged:
+        answer = await api.get("/api/v1/stats")
+
+    assert (answer.status, answer.problem) == (500, "internal")
+    assert b"secret" not in answer.body
+    (line,) = logged
+    assert line["event"] == "http.failed"
+    assert line["request_id"] == answer.json["instance"]
+    assert str(line["exc_info"]) == "secret"
+    assert line["route"] == "/api/v1/stats"
+
+
+async def test_the_debug_log_has_every_request(serve):
+    """At level debug each request is a line, with the route and not the address."""
+    api = await serve(log_level="debug")
+
+    with structlog.testing.capture_logs() as logged:
+        await api.get("/api/v1/jobs/secret")
+
+    (line,) = logged
+    assert (line["event"], line["log_level"], line["status"]) == ("http.request", "debug", 404)
+    assert line["route"] == "/api/v1/jobs/{job_id}"
+
+
+async def test_draining_refuses_jobs_and_answers_the_rest(api):
+    """A node that shuts down takes no job, says when to come again, and still answers questions."""
+    job_id = await api.submit()
+
+    api.server.drain()
+    refused = [await api.post("/api/v1/jobs", {"type": "mail"}), await api.post("/api/v1/jobs/bulk", [])]
+    found = await api.get(f"/api/v1/jobs/{job_id}?wait=60s")
+    cancelled = await api.post(f"/api/v1/jobs/{job_id}/cancel")
+
+    for answer in refused:
+        assert (answer.status, answer.problem) == (503, "draining")
+        assert answer.headers["Connection"] == "close"
+        assert answer.json["outcome"] == "not-done"
+        assert "Retry-After" in answer.headers
+    assert (found.status, found.json["status"]) == (200, "enqueued")
+    assert found.headers["Connection"] == "close"
+    assert cancelled.status == 200
+    assert await api.stored() == 1
+
+
+async def test_draining_ends_long_polls(api):
+    """Who waits for a job when the node begins to shut down is answered at once."""
+    job_id = await api.submit()
+    waiting = asyncio.ensure_future(api.get(f"/api/v1/jobs/{job_id}?wait=60s"))
+    await api.store.wait_begun.wait()
+
+    api.server.drain()
+
+    answer = await asyncio.wait_for(waiting, 10)
+    assert (answer.status, answer.json["status"]) == (200, "enqueued")
+
+
+async def test_stopping_lets_requests_end(api, operator):
+    """A request under way when the server stops is answered before its connection is closed."""
+    await operator.request("CLIENT", "PAUSE", 60_000, "WRITE")
+    submitting = asyncio.ensure_future(api.post("/api/v1/jobs", {"type": "mail"}))
+    await api.store.submit_begun.wait()
+
+    stopping = asyncio.ensure_future(api.server.stop())
+    await operator.request("CLIENT", "UNPAUSE")
+    await stopping
+
+    assert (await submitting).status == 201
+    assert api.server.address is None
+    assert api.server.connections == 0
+
+
+async def test_a_port_that_is_taken(api, serve):
+    """A port that is taken is an OSError, and leaves nothing behind that cannot be stopped."""
+    with pytest.raises(OSError, match="in use"):
+        await serve(port=api.server.address[1])

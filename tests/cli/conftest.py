@@ -1,0 +1,196 @@
+"""A node in a process of its own for all of these tests, a web server that answers as it is told, and the program."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gopher_node.cli.app import execute
+
+HANDLERS = Path(__file__).parent / "handlers_of_a_user"
+PROGRAM = [sys.executable, "-m", "gopher_node.cli"]
+
+
+def clean_environment(**changes: str) -> dict[str, str]:
+    """An environment in which nothing is set that the program would read."""
+    mine = ("GOPHER_", "SERVER_", "REDIS_", "WORKER_", "LOG_", "NO_COLOR", "FORCE_COLOR")
+    return {name: value for name, value in os.environ.items() if not name.startswith(mine)} | changes
+
+
+class Lines:
+    """What a process writes on stderr, line by line. Nobody waits longer than 30 s for a line."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._lines: list[bytes] = []
+        self._news = threading.Condition()
+        self._ended = False
+        self._seen = 0
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            with self._news:
+                self._lines.append(line)
+                self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def next_with(self, text: str) -> str:
+        """The next line that holds this text, from where the last search ended."""
+        with self._news:
+            while True:
+                while self._seen < len(self._lines):
+                    line = self._lines[self._seen].decode()
+                    self._seen += 1
+                    if text in line:
+                        return line
+                assert not self._ended, b"".join(self._lines).decode()
+                assert self._news.wait(30), b"".join(self._lines).decode()
+
+    def close(self) -> None:
+        self._thread.join(30)
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+
+def end(process: subprocess.Popen[bytes], lines: Lines) -> int:
+    """Stop a process as an operator would, and by force if that does not help."""
+    process.terminate()
+    try:
+        return process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+    finally:
+        lines.close()
+
+
+@pytest.fixture(scope="session")
+def node_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real node with the embedded store, started as a user starts it."""
+    data = tmp_path_factory.mktemp("node")
+    process = subprocess.Popen(
+        [*PROGRAM, "--port=0", "--handlers=clijobs", f"--data-dir={data}", "--log-format=json"],
+        cwd=HANDLERS,
+        env=clean_environment(),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    lines = Lines(process)
+    yield orjson.loads(lines.next_with("node.started"))["url"]
+    end(process, lines)
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.out)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+Gopher = Callable[..., Ran]
+
+
+@pytest.fixture
+def gopher(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Ran]:
+    """Runs a command line in this process, with nothing set, in a directory of its own."""
+    for name in set(os.environ) - set(clean_environment()):
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, stdin: bytes = b"") -> Ran:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capsys.readouterr()
+        code = execute(arguments)
+        written = capsys.readouterr()
+        return Ran(code, written.out, written.err)
+
+    return run
+
+
+@pytest.fixture
+def at_node(gopher: Gopher, node_url: str, monkeypatch: pytest.MonkeyPatch) -> Gopher:
+    """Runs a command line against the real node, which it finds by GOPHER_URL."""
+    monkeypatch.setenv("GOPHER_URL", node_url)
+    return gopher
+
+
+@pytest.fixture
+def queue() -> str:
+    """A job type that nobody serves and no other test uses."""
+    return f"unserved-{uuid.uuid4().hex[:12]}"
+
+
+class Told:
+    """A web server in a thread whose answers are set beforehand, one for each request; the last one stays."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, Any]] = []
+        self.on_request: Callable[[], None] = lambda: None
+        self._answers: list[tuple[int, str, bytes]] = []
+        told = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def respond(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                told.asked.append((self.command, self.path, orjson.loads(body) if body else None))
+                told.on_request()
+                status, kind, content = told._answers.pop(0) if len(told._answers) > 1 else told._answers[0]
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_DELETE = respond
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def answer(self, content: Any, status: int = 200, kind: str = "application/json") -> None:
+        self._answers.append((status, kind, orjson.dumps(content)))
+
+    def refuse(self, status: int, name: str, **more: Any) -> None:
+        problem = {"type": f"/problems/{name}", "title": "A title.", "status": status, **more}
+        self.answer(problem, status, "application/problem+json")
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    told = Told()
+    yield told
+    told.close()

@@ -1,0 +1,134 @@
+"""The client's exceptions: which one stands for which problem, what they say, and that they can be passed on."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from gopher_node import errors
+from gopher_node.client import (
+    ApiError,
+    FieldError,
+    Forbidden,
+    InvalidRequest,
+    InvalidState,
+    JobNotFound,
+    JobView,
+    NoAnswer,
+    NodeNotReady,
+    NotFound,
+    Problem,
+    ServerUnavailable,
+    TooManyRequests,
+    Unauthenticated,
+    WaitTimeout,
+)
+from gopher_node.client.problems import error_for
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "kind"),
+    [
+        (400, "malformed-json", InvalidRequest),
+        (401, "unauthenticated", Unauthenticated),
+        (403, "forbidden", Forbidden),
+        (404, "job-not-found", JobNotFound),
+        (404, "queue-not-found", NotFound),
+        (405, "method-not-allowed", ApiError),
+        (409, "invalid-state", InvalidState),
+        (413, "batch-too-large", InvalidRequest),
+        (415, "unsupported-media-type", InvalidRequest),
+        (422, "invalid-job", InvalidRequest),
+        (429, "queue-full", TooManyRequests),
+        (500, "internal", ApiError),
+        (503, "store-unavailable", NodeNotReady),
+    ],
+)
+def test_each_problem_has_its_exception(status: int, name: str, kind: type[ApiError]) -> None:
+    """The problem's name decides, and else its status."""
+    error = error_for(Problem(status, name))
+
+    assert type(error) is kind
+    assert (error.status, error.type) == (status, name)
+
+
+def test_the_words_of_the_core_catch_them_too() -> None:
+    """Who handles the errors of a store handles those of a client with the same words."""
+    with pytest.raises(errors.JobNotFound):
+        raise error_for(Problem(404, "job-not-found"))
+    with pytest.raises(errors.InvalidState) as caught:
+        raise error_for(Problem(409, "invalid-state", more={"state": "processing"}))
+    assert caught.value.state == "processing"
+    assert issubclass(ServerUnavailable, errors.GopherError)
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (Problem(404, "job-not-found", "Title.", "No job has this id."), "No job has this id."),
+        (Problem(404, "job-not-found", "Title."), "Title."),
+        (Problem(418), "The node answered with HTTP status 418."),
+        (Problem(500, "internal", "Title.", "See the log.", "a1-2"), "See the log. (instance a1-2)"),
+        (
+            Problem(
+                422,
+                "invalid-job",
+                "The job is not valid.",
+                "1 thing.",
+                errors=(FieldError("", "x", "must be an object."),),
+            ),
+            "The job is not valid: the body: must be an object.",
+        ),
+    ],
+)
+def test_the_message_is_what_a_person_needs(problem: Problem, text: str) -> None:
+    """Faults are told one by one, and otherwise what the node said."""
+    assert str(error_for(problem)) == text
+
+
+@pytest.mark.parametrize(
+    ("problem", "unknown"),
+    [
+        (Problem(503, "draining"), False),
+        (Problem(503, "store-unavailable", more={"outcome": "not-done"}), False),
+        (Problem(503, "store-timeout", more={"outcome": "unknown"}), True),
+        (Problem(503, "draining", more={"outcome": "unknown"}), True),
+        (Problem(503, ""), True),
+    ],
+)
+def test_whether_something_was_done_is_known(problem: Problem, unknown: bool) -> None:
+    """Only where the node says that nothing was done is that taken for granted."""
+    error = error_for(problem)
+
+    assert isinstance(error, NodeNotReady)
+    assert error.outcome_unknown is unknown
+
+
+def test_messages_say_what_to_do_next() -> None:
+    """A node that is not there is to be started; one that did not answer is to be looked at first."""
+    assert "Start one" in str(ServerUnavailable("http://127.0.0.1:8080", "refused"))
+    assert "look before you ask again" in str(NoAnswer.to("http://127.0.0.1:8080", "cut", changes=True))
+    assert "then ask again" in str(NoAnswer.to("http://127.0.0.1:8080", "cut", changes=False))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        error_for(Problem(422, "invalid-job", errors=(FieldError("/a", "b", "c"),), more={"x": [1]})),
+        error_for(Problem(409, "invalid-state", more={"state": "failed"})),
+        error_for(Problem(404, "job-not-found", "gone")),
+        ServerUnavailable("http://node.example", "refused"),
+        NoAnswer.to("http://node.example", "cut", changes=True),
+        WaitTimeout(JobView(job_id="1", type="a", status="failed"), 2.0),  # type: ignore[arg-type]
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_can_be_passed_between_processes(error: Any) -> None:
+    """A handler in a process of its own may use a client, and what it raises must reach the node whole."""
+    copy = pickle.loads(pickle.dumps(error))
+
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert copy.__dict__ == error.__dict__

@@ -1,0 +1,68 @@
+"""Every store test runs on fakeredis and on a real Valkey, and after each the whole store has to be consistent."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import fakeredis
+import pytest
+
+from gopher_node.store import Connections, Store
+from tests.store import consistency
+
+Connect = Callable[..., Store]
+OpenStore = Callable[..., Awaitable[Store]]
+
+
+@pytest.fixture(params=["fakeredis", "valkey"])
+def connect(request: pytest.FixtureRequest) -> Connect:
+    """Makes stores that all stand on one server."""
+    if request.param == "valkey":
+        url: str = request.getfixturevalue("valkey_url")
+        return lambda **options: Store(Connections(url), **options)
+    server = fakeredis.FakeServer()
+
+    def on_fakeredis(**options: Any) -> Store:
+        connections = Connections("redis://fake", connection_class=fakeredis.FakeAsyncRedisConnection, server=server)
+        return Store(connections, script_flags=False, **options)
+
+    return on_fakeredis
+
+
+@pytest.fixture
+async def open_store(connect: Connect, namespace: str) -> AsyncIterator[OpenStore]:
+    """Opens further stores in the test's namespace, as other nodes would."""
+    async with contextlib.AsyncExitStack() as stores:
+
+        async def open_one(**options: Any) -> Store:
+            store = connect(**{"namespace": namespace, **options})
+            stores.push_async_callback(store.close)
+            await store.open()
+            return store
+
+        yield open_one
+
+
+@pytest.fixture
+async def unchecked_store(open_store: OpenStore) -> Store:
+    """An open store that may be left inconsistent."""
+    return await open_store()
+
+
+@pytest.fixture
+async def store(unchecked_store: Store) -> AsyncIterator[Store]:
+    """An open store; when the test is over, all of it must be consistent."""
+    yield unchecked_store
+    await consistency.check(unchecked_store)
+
+
+@pytest.fixture
+async def valkey_store(valkey_url: str, namespace: str) -> AsyncIterator[Store]:
+    """Like `store`, for what only a real server shows."""
+    store = Store(Connections(valkey_url), namespace=namespace)
+    await store.open()
+    yield store
+    await consistency.check(store)
+    await store.close()

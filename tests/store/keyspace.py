@@ -1,0 +1,111 @@
+"""All keys of a store's namespace as they stand, read and written past the store."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from gopher_node.store import Store
+
+Value = str | list[str] | set[str] | dict[str, str] | dict[str, float]
+
+# One script, so that what it tells was true at one moment.
+_DUMP = """
+local out = {}
+for i, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
+  local kind = redis.call('TYPE', key).ok
+  local value
+  if kind == 'hash' then value = redis.call('HGETALL', key)
+  elseif kind == 'zset' then value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  elseif kind == 'set' then value = redis.call('SMEMBERS', key)
+  elseif kind == 'list' then value = redis.call('LRANGE', key, 0, -1)
+  else value = {redis.call('GET', key)} end
+  out[i] = {key, kind, redis.call('PTTL', key), value}
+end
+return out
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key's kind, its ms to live or -1, and what it holds: a zset as member -> score."""
+
+    kind: str
+    ttl: int
+    value: Any
+
+
+Dump = dict[str, Key]
+
+
+def prefix(store: Store) -> str:
+    return "{" + store.namespace + "}:"
+
+
+async def command(store: Store, *words: Any) -> Any:
+    """Send one plain command to the store's server."""
+    return await store._connections.request(*words)
+
+
+async def dump(store: Store) -> Dump:
+    """Every key of the namespace, by its name without the prefix."""
+    start = prefix(store)
+    found: list[list[Any]] = await command(store, "EVAL", _DUMP, 0, start)
+    return {
+        _text(key).removeprefix(start): Key(_text(kind), ttl, _value(_text(kind), [_text(item) for item in flat]))
+        for key, kind, ttl, flat in found
+    }
+
+
+def differences(before: Dump, after: Dump) -> list[str]:
+    """What was changed between two dumps, a line for each key; the remaining life of a key does not count."""
+    return [
+        f"{key}: {before[key].value if key in before else None} -> {after[key].value if key in after else None}"
+        for key in sorted(before.keys() | after.keys())
+        if (before.get(key) and before[key].value) != (after.get(key) and after[key].value)
+    ]
+
+
+def canonical(found: Dump) -> dict[str, Any]:
+    """
+    A dump without what differs between two runs of the same story: times, random names, turns.
+
+    Sessions are told apart from one another by nothing but what they hold.
+    """
+    plain = {_mask(key): _mask(_plain(entry.value)) for key, entry in found.items() if key != "turn"}
+    return dict(sorted(plain.items()))
+
+
+def _plain(value: Value) -> str:
+    match value:
+        case dict():
+            return str(sorted(value.items()))
+        case set():
+            return str(sorted(value))
+        case _:
+            return str(value)
+
+
+def _mask(text: str) -> str:
+    text = re.sub(r"\b[0-9a-f]{32}\b", "<random>", text)
+    text = re.sub(r"\b[0-9a-f]{16}\b", "<short>", text)
+    return re.sub(r"\b1[0-9]{12}(\.[0-9]+)?\b", "<time>", text)
+
+
+def _value(kind: str, flat: list[str]) -> Value:
+    match kind:
+        case "hash":
+            return dict(zip(flat[::2], flat[1::2], strict=True))
+        case "zset":
+            return {member: float(score) for member, score in zip(flat[::2], flat[1::2], strict=True)}
+        case "set":
+            return set(flat)
+        case "list":
+            return flat
+        case _:
+            return flat[0]
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

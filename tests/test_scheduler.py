@@ -1,0 +1,213 @@
+"""The clockwork: the reaper's judgement with time as an argument, and the ticks against a real store."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from gopher_node.job import NewJob, State
+from gopher_node.scheduler import Reaper, Scheduler
+from gopher_node.store import Overdue, Pool, Pulse, Store, Survey
+from gopher_node.telemetry.events import Events
+
+LEASE = 15.0
+
+
+class Clock:
+    """A monotonic clock that moves when told, and with it the store's, unless that is told to step."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.store_ms = 1_700_000_000_000
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.store_ms += round(seconds * 1000)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def watch(reaper: Reaper, clock: Clock, seconds: float, pulse: int, overdue: tuple[Overdue, ...] = ()) -> set[str]:
+    """Survey one session every second for so long; return what was declared dead."""
+    dead: set[str] = set()
+    for _ in range(round(seconds)):
+        clock.pass_time(1.0)
+        found, _ = reaper.judge(Survey(clock.store_ms, {"s": Pulse(pulse, LEASE, "n")}, list(overdue)))
+        dead |= set(found)
+    return dead
+
+
+def test_session_is_dead_after_a_lease_without_change(clock: Clock) -> None:
+    """A pulse that stands still for a whole lease is a dead session, and not a second earlier."""
+    reaper = Reaper(clock)
+    watch(reaper, clock, 1, pulse=7)
+
+    assert set() == watch(reaper, clock, LEASE - 1, pulse=7)
+    assert {"s"} == watch(reaper, clock, 1, pulse=7)
+
+
+def test_renewed_session_lives(clock: Clock) -> None:
+    """Each change of the pulse begins the lease anew."""
+    reaper = Reaper(clock)
+
+    for pulse in range(10):
+        assert set() == watch(reaper, clock, LEASE - 1, pulse=pulse)
+
+
+@pytest.mark.parametrize("step_ms", [3_600_000, -3_600_000])
+def test_step_of_the_stores_clock_kills_nobody(clock: Clock, step_ms: int) -> None:
+    """Liveness is judged by the reaper's own clock alone."""
+    reaper = Reaper(clock)
+    watch(reaper, clock, 5, pulse=1)
+    clock.store_ms += step_ms
+
+    assert set() == watch(reaper, clock, 5, pulse=1)
+
+
+def test_time_without_a_look_does_not_count(clock: Clock) -> None:
+    """After an outage of the store, in which nobody could renew, every session has its lease before it."""
+    reaper = Reaper(clock)
+    watch(reaper, clock, 1, pulse=1)
+    clock.pass_time(600)
+
+    assert set() == watch(reaper, clock, LEASE - 3, pulse=1)
+    assert {"s"} == watch(reaper, clock, 3, pulse=1)
+
+
+def test_overdue_run_is_taken_back(clock: Clock) -> None:
+    """A run past its hard deadline is reaped even from a live session."""
+    reaper = Reaper(clock)
+    run = Overdue("j", "n", clock.store_ms - 60_000, clock.store_ms)
+
+    _, overdue = reaper.judge(Survey(clock.store_ms, {}, [run]))
+
+    assert [run] == overdue
+
+
+def test_forward_step_makes_no_run_overdue_that_began_before(clock: Clock) -> None:
+    """An hour's jump of the store's clock moves the deadlines of the runs that it caught."""
+    reaper = Reaper(clock)
+    run = Overdue("j", "n", clock.store_ms, clock.store_ms + 300_000)
+    reaper.judge(Survey(clock.store_ms, {}, []))
+    clock.store_ms += 3_600_000
+    clock.pass_time(1)
+
+    _, at_once = reaper.judge(Survey(clock.store_ms, {}, [run]))
+    clock.pass_time(300)
+    _, in_time = reaper.judge(Survey(clock.store_ms, {}, [run]))
+
+    assert [] == at_once
+    assert [run] == in_time
+
+
+class Bell(Events):
+    """Rings when jobs have been promoted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rung = asyncio.Event()
+        self.lost = asyncio.Event()
+
+    def promoted(self, count: int) -> None:
+        self.rung.set()
+
+    def reaped(self, count: int) -> None:
+        self.lost.set()
+
+
+async def test_job_is_promoted_when_it_is_due(store: Store) -> None:
+    """The scheduler sleeps until the due time and is on the spot then, not at the next poll."""
+    bell = Bell()
+    running = asyncio.create_task(Scheduler(store, bell).run())
+    lateness: list[float] = []
+    try:
+        for _ in range(10):
+            bell.rung.clear()
+            due_at = time.monotonic() + 0.15
+            await store.submit(NewJob(type="later", delay_ms=150))
+            await asyncio.wait_for(bell.rung.wait(), 5)
+            lateness.append(time.monotonic() - due_at)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    # Polling would be half a second late; the bound leaves room for a busy machine.
+    assert sorted(lateness)[len(lateness) // 2] < 0.1
+
+
+async def test_earlier_job_sets_the_alarm_forward(store: Store) -> None:
+    """A job stored while the scheduler sleeps towards a later one is promoted in its own time."""
+    bell = Bell()
+    running = asyncio.create_task(Scheduler(store, bell).run())
+    try:
+        await store.submit(NewJob(type="later", delay_ms=60_000))
+        soon = await store.submit(NewJob(type="later", delay_ms=20))
+        await asyncio.wait_for(bell.rung.wait(), 5)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    assert State.ENQUEUED == (await store.get(soon.id)).state
+
+
+async def test_ten_schedulers_promote_each_job_once(store: Store) -> None:
+    """None leads: each promotes what it finds, and no job is promoted twice or left behind."""
+    await store.submit_many([NewJob(type="later", delay_ms=1) for _ in range(1000)])
+    schedulers = [Scheduler(store, Events()) for _ in range(10)]
+    running = [asyncio.create_task(scheduler.run()) for scheduler in schedulers]
+    session = await store.open_session("n", 60)
+    pool = Pool.of(["later"])
+    seen: list[str] = []
+    try:
+        async with asyncio.timeout(20):
+            while len(seen) < 1000:
+                claimed = await store.claim(session, pool, 100)
+                seen += [lease.job.id for lease in claimed.leases]
+                if not claimed.leases:
+                    await store.wait_for_work(pool, 1)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    assert 1000 == len(set(seen))
+
+
+async def test_dead_sessions_jobs_run_again(store: Store) -> None:
+    """What a silent session held goes back to the front within its lease and a second."""
+    session = await store.open_session("n", 1.0)
+    job = await store.submit(NewJob(type="work"))
+    await store.claim(session, Pool.of(["work"]), 1)
+    bell = Bell()
+    running = asyncio.create_task(Scheduler(store, bell).run())
+    started = time.monotonic()
+    try:
+        await asyncio.wait_for(bell.lost.wait(), 10)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    assert time.monotonic() - started < 1.0 + 1.5
+    found = await store.get(job.id)
+    assert (State.ENQUEUED, 1, 0) == (found.state, found.crashes, found.errors)
+
+
+async def test_orphans_are_reaped_at_once(store: Store) -> None:
+    """After a restart the sessions of nodes that are known to be gone need not run out."""
+    session = await store.open_session("gone", 3600)
+    other = await store.open_session("alive", 3600)
+    jobs = [await store.submit(NewJob(type=type)) for type in ("a", "b")]
+    await store.claim(session, Pool.of(["a"]), 1)
+    await store.claim(other, Pool.of(["b"]), 1)
+
+    await Scheduler(store, Events()).reap_orphans(lambda node: node == "alive")
+
+    assert [State.ENQUEUED, State.PROCESSING] == [(await store.get(job.id)).state for job in jobs]

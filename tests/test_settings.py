@@ -1,0 +1,619 @@
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gopher_node.errors import SettingError
+from gopher_node.job import Priority
+from gopher_node.settings import SETTINGS, FilesSettings, RedisSettings, Settings, WorkerSettings
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Away from the checkout, so that no configuration file is found by chance."""
+    monkeypatch.chdir(tmp_path)
+
+
+def load(environ: Mapping[str, str] | None = None, toml: str | None = None, **flags: object) -> Settings:
+    config = None
+    if toml is not None:
+        config = Path("node.toml")
+        config.write_text(toml)
+    return Settings.load({name.replace("__", "."): value for name, value in flags.items()}, environ or {}, config)
+
+
+def value_of(settings: Settings, path: str) -> object:
+    value: object = settings
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+# Names and values
+
+GOOD = {
+    "SERVER_HOST": ("0.0.0.0", "server.host", "0.0.0.0"),
+    "SERVER_PORT": ("9000", "server.port", 9000),
+    "SERVER_READ_TIMEOUT": ("20s", "server.read_timeout", 20.0),
+    "SERVER_WRITE_TIMEOUT": ("1m", "server.write_timeout", 60.0),
+    "REDIS_URL": ("REDISS://user@example.org/2", "redis.url", "rediss://user@example.org/2"),
+    "REDIS_DB": ("3", "redis.db", 3),
+    "REDIS_TIMEOUT": ("500ms", "redis.timeout", 0.5),
+    "WORKER_CONCURRENCY": ("5", "worker.concurrency", 5),
+    "WORKER_NUM_WORKERS": ("6", "worker.concurrency", 6),
+    "WORKER_MAX_CONCURRENCY": ("7", "worker.concurrency", 7),
+    "WORKER_POLL_INTERVAL": ("100ms", "worker.poll_interval", 0.1),
+    "WORKER_MAX_RETRIES": ("0", "worker.max_retries", 0),
+    "WORKER_RETRY_ATTEMPTS": ("9", "worker.max_retries", 9),
+    "WORKER_SHUTDOWN_TIMEOUT": ("0", "worker.shutdown_timeout", 0.0),
+    "WORKER_JOB_TIMEOUT": ("1h30m", "worker.job_timeout", 5400.0),
+    "WORKER_LEASE": ("1s", "worker.lease", 1.0),
+    "WORKER_TYPES": (" email, math,,email ", "worker.types", ["email", "math"]),
+    "WORKER_RETRY_BASE": ("1", "worker.retry_base", 1.0),
+    "WORKER_RETRY_CAP": ("2d", "worker.retry_cap", 172_800.0),
+    "RETENTION_COMPLETED": ("1h", "retention.completed", 3600.0),
+    "RETENTION_CANCELLED": ("1h", "retention.cancelled", 3600.0),
+    "RETENTION_MAX_JOBS": ("10", "retention.max_jobs", 10),
+    "LOG_LEVEL": ("WARN", "log.level", "warning"),
+    "LOG_FORMAT": ("console", "log.format", "console"),
+    "LOG_JOBS": ("none", "log.jobs", "none"),
+    "SMTP_HOST": ("mail.example.org", "smtp.host", "mail.example.org"),
+    "SMTP_PORT": ("465", "smtp.port", 465),
+    "SMTP_USERNAME": ("jobs", "smtp.username", "jobs"),
+    "SMTP_FROM": ("Jobs <jobs@example.org>", "smtp.sender", "Jobs <jobs@example.org>"),
+    "SMTP_TLS": ("starttls", "smtp.tls", "starttls"),
+    "FILES_ROOT": ("/srv/files", "files.root", Path("/srv/files")),
+    "WEBHOOK_TIMEOUT": ("3s", "webhook.timeout", 3.0),
+    "PAYMENT_URL": ("https://pay.example.org/charge", "payment.url", "https://pay.example.org/charge"),
+    "GOPHER_ROLE": ("API", "role", "api"),
+    "GOPHER_DATA_DIR": ("/srv/gopher", "data_dir", Path("/srv/gopher")),
+    "GOPHER_HANDLERS": ("myapp.jobs,myapp.mail", "handlers", ["myapp.jobs", "myapp.mail"]),
+    "GOPHER_NAMESPACE": ("shop-2", "namespace", "shop-2"),
+    "GOPHER_URL": ("http://[::1]:8080", "url", "http://[::1]:8080"),
+}
+SECRETS = ("REDIS_PASSWORD", "SMTP_PASSWORD", "WEBHOOK_SECRET", "PAYMENT_SECRET")
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_name_works(name: str) -> None:
+    """Each environment name sets its setting, and the setting knows where it has its value from."""
+    written, path, expected = GOOD[name]
+
+    settings = load({name: written})
+
+    assert expected == value_of(settings, path)
+    assert settings.describe()[path].source == name
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_secrets_are_kept_and_not_shown(name: str) -> None:
+    """A secret is there for who asks for it, and in no description of the settings."""
+    settings = load({name: "hunter 2"})
+    path = next(entry.path for entry in SETTINGS if name in entry.env)
+
+    assert value_of(settings, path).get_secret_value() == "hunter 2"  # pyright: ignore[reportAttributeAccessIssue]
+    assert "hunter" not in f"{settings!r} {settings} {settings.describe()}"
+
+
+def test_every_setting_is_tried() -> None:
+    """No setting is left out of the two tables above."""
+    tried = {path for _, path, _ in GOOD.values()} | {"worker.weights", "webhook.allow"}
+    tried |= {entry.path for entry in SETTINGS for name in entry.env if name in SECRETS}
+    assert {entry.path for entry in SETTINGS} == tried
+
+
+BAD = {
+    "SERVER_HOST": ["two words", "256.0.0.1", "http://x", "a" * 300],
+    "SERVER_PORT": ["http", "-1", "65536", "80.0", "8_0"],
+    "SERVER_READ_TIMEOUT": ["soon", "0", "-1s", "2h"],
+    "SERVER_WRITE_TIMEOUT": ["10 seconds", "0ms"],
+    "REDIS_URL": [
+        "localhost:6379",
+        "http://localhost",
+        "redis://",
+        "redis://host:70000",
+        "redis://host/one",
+        "unix://x/y",
+    ],
+    "REDIS_PASSWORD": ["two\nlines"],
+    "REDIS_DB": ["-1", "first", "1.5"],
+    "REDIS_TIMEOUT": ["0", "never", "1d"],
+    "WORKER_CONCURRENCY": ["0", "auto", "many", "-5", "10001", "5.5", "1e2"],
+    "WORKER_NUM_WORKERS": ["0"],
+    "WORKER_MAX_CONCURRENCY": ["auto"],
+    "WORKER_POLL_INTERVAL": ["0", "2m", "x"],
+    "WORKER_MAX_RETRIES": ["-1", "3.5", "forever", "1001"],
+    "WORKER_RETRY_ATTEMPTS": ["-1"],
+    "WORKER_SHUTDOWN_TIMEOUT": ["-1s", "2d", "30 s"],
+    "WORKER_JOB_TIMEOUT": ["0", "5M", "forever"],
+    "WORKER_LEASE": ["999ms", "2h", "0", "x"],
+    "WORKER_TYPES": ["email,two words", "a{b", ",", "x" * 101],
+    "WORKER_RETRY_BASE": ["-1", "2d", "x"],
+    "WORKER_RETRY_CAP": ["-1", "x"],
+    "WORKER_WEIGHTS": [
+        "8:4",
+        "0:4:2:1",
+        "8:4:2:x",
+        "high=0",
+        "high=1,high=2",
+        "top=1",
+        "1:2:3:4:5",
+        "high",
+        "9999:1:1",
+    ],
+    "RETENTION_COMPLETED": ["0", "forever", "-1d"],
+    "RETENTION_CANCELLED": ["0", "999ms"],
+    "RETENTION_MAX_JOBS": ["0", "many", "-1"],
+    "LOG_LEVEL": ["loud", "10"],
+    "LOG_FORMAT": ["xml"],
+    "LOG_JOBS": ["some"],
+    "SMTP_HOST": ["mail server", "smtp://mail"],
+    "SMTP_PORT": ["0", "65536", "smtp"],
+    "SMTP_USERNAME": ["a\x00b"],
+    "SMTP_PASSWORD": ["tab\there"],
+    "SMTP_FROM": ["nobody", "a@b@c", "x@y\r\nBcc: z@y"],
+    "SMTP_TLS": ["yes", "ssl"],
+    "FILES_ROOT": ["a\x00b", "~nobody-of-this-name/x"],
+    "WEBHOOK_SECRET": ["line\nbreak"],
+    "WEBHOOK_ALLOW": ["10.0.0.1/8", "10.0.0.0/33", "not a host", "256.1.1.1"],
+    "WEBHOOK_TIMEOUT": ["0", "x"],
+    "PAYMENT_URL": ["example.org", "ftp://example.org", "http://", "http://x:0"],
+    "PAYMENT_SECRET": ["line\nbreak"],
+    "GOPHER_ROLE": ["server", "api,worker"],
+    "GOPHER_DATA_DIR": ["a\nb"],
+    "GOPHER_HANDLERS": ["my-app", "myapp/jobs.py", "a..b", "a b"],
+    "GOPHER_NAMESPACE": ["a:b", "{a}", "-a", "x" * 65],
+    "GOPHER_URL": ["localhost:8080", "redis://x"],
+}
+
+
+@pytest.mark.parametrize(("name", "written"), [(name, written) for name, texts in BAD.items() for written in texts])
+def test_every_bad_value_is_refused_with_its_name(name: str, written: str) -> None:
+    """A value that cannot be used stops the start, and the message has its name, the value and what is allowed."""
+    with pytest.raises(SettingError) as caught:
+        load({name: written})
+
+    message = str(caught.value)
+    assert message.startswith(f"A setting cannot be used: {name}=")
+    assert re.search(r"must (be|list|name|not contain)|is an address and no network", message)
+    assert "\n" not in message
+    if name in SECRETS:
+        assert f'{name}="***" must' in message
+    else:
+        assert json.dumps(written)[1:100].rstrip('"') in message
+
+
+def test_every_family_has_bad_values() -> None:
+    """No environment name is left out of the table of bad values."""
+    assert {name for entry in SETTINGS for name in entry.env} == set(BAD)
+
+
+def test_auto_concurrency_is_refused_by_name() -> None:
+    """`auto` is not offered, and who writes it is told that a number is needed."""
+    with pytest.raises(
+        SettingError, match=r'WORKER_CONCURRENCY="auto" must be a whole number .* "auto" is not offered'
+    ):
+        load({"WORKER_CONCURRENCY": "auto"})
+
+
+def test_all_bad_values_are_reported_at_once() -> None:
+    """One failed start shows all that must be mended, each by the name under which it was written."""
+    with pytest.raises(SettingError) as caught:
+        load({"LOG_LEVEL": "loud", "GOPHER_HANDLER": "x"}, toml="[worker]\nlease = 0\nleese = 1", server__port="high")
+
+    lines = str(caught.value).split("\n  - ")
+    assert lines[0] == "5 settings cannot be used:"
+    assert sorted(lines[1:]) == [
+        '--port="high" must be a whole number from 0 to 65535',
+        "GOPHER_HANDLER is not a setting; did you mean GOPHER_HANDLERS?",
+        'LOG_LEVEL="loud" must be debug, info, warning, error or critical',
+        "node.toml: worker.lease=0 must be a duration from 1s to 1h",
+        "node.toml: worker.leese is not a setting; did you mean worker.lease?",
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://user:hunter2@", "http://user:hunter2@host", "user:hunter2@host:6379", "redis://:hunt@er2@/x/y@host:x"],
+)
+def test_no_message_shows_a_password(url: str) -> None:
+    """A URL is shown without its credentials, be it ever so malformed."""
+    with pytest.raises(SettingError, match="REDIS_URL=") as caught:
+        load({"REDIS_URL": url})
+    assert "hunt" not in str(caught.value)
+    assert "er2" not in str(caught.value)
+
+
+def test_a_good_url_is_shown_without_password() -> None:
+    """The description names the server and hides how to get in."""
+    settings = load(
+        {"REDIS_URL": "redis://jobs:hunter2@example.org/0", "PAYMENT_URL": "https://x.org/?api_key=hunter2&a=1"}
+    )
+
+    assert settings.describe()["redis.url"].value == "redis://***@example.org/0"
+    assert settings.describe()["payment.url"].value == "https://x.org/?api_key=***&a=1"
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://[::1]:6379/1",
+        "rediss://u:p%40@h.example.org:6380/0?ssl_ca_certs=/ca.pem",
+        "unix:///run/valkey.sock",
+        "unix://user:pw@/run/valkey.sock?db=2",
+    ],
+)
+def test_redis_urls(url: str) -> None:
+    """TCP, TLS and unix sockets, with user, password, database and options."""
+    assert load({"REDIS_URL": url}).redis.url == url
+
+
+# Values with a grammar of their own
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("8:4:2:1", (8, 4, 2, 1)),
+        ("3:2:1", (6, 3, 2, 1)),
+        ("1000:1:1", (1000, 1000, 1, 1)),
+        ("high=5", (8, 5, 2, 1)),
+        ("urgent=9, high=3,normal=2,low=1", (9, 3, 2, 1)),
+        ("4=9,LOW=2", (9, 4, 2, 2)),
+    ],
+)
+def test_weights(written: str, expected: tuple[int, ...]) -> None:
+    """Weights are written for four levels, for three, or by name; what is not named keeps its default."""
+    levels = (Priority.URGENT, Priority.HIGH, Priority.NORMAL, Priority.LOW)
+    assert dict(zip(levels, expected, strict=True)) == load({"WORKER_WEIGHTS": written}).worker.weights
+
+
+def test_weights_as_a_table() -> None:
+    """In the file, weights may be a table."""
+    assert load(toml="[worker.weights]\nurgent = 9").worker.weights[Priority.URGENT] == 9
+    for wrong in ("high = 0", 'high = "3"', "high = true", "top = 1"):
+        with pytest.raises(SettingError, match=r"worker\.weights="):
+            load(toml=f"[worker.weights]\n{wrong}")
+
+
+def test_networks() -> None:
+    """Addresses, networks and host names may be allowed to webhooks, from the environment and the file."""
+    expected = [ip_network("127.0.0.1"), ip_network("10.0.0.0/8"), ip_network("fd00::/8"), "hooks.example.org"]
+
+    assert expected == load({"WEBHOOK_ALLOW": "127.0.0.1,10.0.0.0/8, fd00::/8,Hooks.example.org"}).webhook.allow
+    assert expected[:1] == load(toml='[webhook]\nallow = ["127.0.0.1"]').webhook.allow
+
+
+def test_a_network_with_a_slip_is_corrected() -> None:
+    """An address with a prefix length is refused and not widened in silence."""
+    with pytest.raises(SettingError, match=r"10.0.0.1/8 is an address and no network; did you mean 10.0.0.0/8\?"):
+        load({"WEBHOOK_ALLOW": "10.0.0.1/8"})
+
+
+def test_lists_in_the_file() -> None:
+    """Lists are arrays in the file, and arrays of anything but text are refused."""
+    assert load(toml='handlers = ["a.b"]\n[worker]\ntypes = ["x"]').handlers == ["a.b"]
+    for wrong in ("handlers = [1]", "handlers = 5", "handlers = {a = 1}", "[worker]\ntypes = []"):
+        with pytest.raises(SettingError, match=r"node\.toml: (handlers|worker\.types)="):
+            load(toml=wrong)
+
+
+@pytest.mark.parametrize(
+    "line", ["port = true", "port = 80.5", "read_timeout = true", "host = 1", 'host = ""', "port = [1]"]
+)
+def test_types_in_the_file(line: str) -> None:
+    """A value of the wrong type is refused, and no truth value passes for a number."""
+    with pytest.raises(SettingError, match=rf"node\.toml: server\.{line.split()[0]}="):
+        load(toml=f"[server]\n{line}")
+
+
+# Contradictions
+
+
+def test_two_names_of_one_setting_may_not_differ() -> None:
+    """Two spellings of one setting with different values are an error that names both; equal ones are none."""
+    with pytest.raises(SettingError, match=r'WORKER_CONCURRENCY="5" and WORKER_NUM_WORKERS="6" are two names'):
+        load({"WORKER_CONCURRENCY": "5", "WORKER_NUM_WORKERS": "6"})
+    with pytest.raises(SettingError, match=r'WORKER_MAX_RETRIES="1" and WORKER_RETRY_ATTEMPTS="2" are two names'):
+        load({"WORKER_MAX_RETRIES": "1", "WORKER_RETRY_ATTEMPTS": "2"})
+
+    assert load({"WORKER_CONCURRENCY": "5", "WORKER_MAX_CONCURRENCY": "5 "}).worker.concurrency == 5
+
+
+def test_the_retry_cap_holds_the_base() -> None:
+    """A cap below the base would make the base a lie."""
+    with pytest.raises(SettingError, match="WORKER_RETRY_CAP=1s must not be below WORKER_RETRY_BASE=2s"):
+        load({"WORKER_RETRY_CAP": "1s"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "complaint"),
+    [
+        ({"REDIS_URL": "redis://:one@h", "REDIS_PASSWORD": "two"}, "REDIS_PASSWORD is not the password"),
+        ({"REDIS_URL": "redis://h/1", "REDIS_DB": "2"}, "REDIS_DB=2 is not the database"),
+        ({"REDIS_URL": "unix:///s?db=1", "REDIS_DB": "2"}, "REDIS_DB=2 is not the database"),
+    ],
+)
+def test_the_redis_url_is_not_contradicted(environ: Mapping[str, str], complaint: str) -> None:
+    """Password and database may stand in the URL or beside it, and must agree if they stand in both."""
+    with pytest.raises(SettingError, match=complaint) as caught:
+        load(environ)
+    assert "one" not in str(caught.value).replace("keep one", "")
+
+
+def test_the_redis_url_may_be_repeated() -> None:
+    """What stands in both places and agrees is no contradiction."""
+    settings = load({"REDIS_URL": "redis://:p%40@h/1", "REDIS_PASSWORD": "p@", "REDIS_DB": "1"})
+    assert settings.redis.db == 1
+
+
+# Precedence
+
+
+def test_precedence() -> None:
+    """A flag beats the environment, which beats the file, which beats the default; each value tells its source."""
+    toml = '[server]\nport = 1\nhost = "a"\nread_timeout = "1s"'
+    settings = load({"SERVER_PORT": "2", "SERVER_HOST": "b"}, toml=toml, server__port=3)
+
+    described = settings.describe()
+    assert (described["server.port"].value, described["server.port"].source) == (3, "--port")
+    assert (described["server.host"].value, described["server.host"].source) == ("b", "SERVER_HOST")
+    assert (
+        described["server.read_timeout"].value,
+        described["server.read_timeout"].source,
+    ) == ("1s", "node.toml: server.read_timeout")
+    assert (described["server.write_timeout"].value, described["server.write_timeout"].source) == ("10s", "default")
+
+
+def test_flags_that_were_not_given_say_nothing() -> None:
+    """None is a flag that was not used, and flags may be nested as the settings are."""
+    assert Settings.load({"role": None, "server": {"port": 1, "host": None}}, {}).server.port == 1
+    with pytest.raises(SettingError, match=r"server\.prot is not a setting; did you mean server\.port\?"):
+        Settings.load({"server": {"prot": 1}}, {})
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an environment of the caller's, the process's own is read, but never by the bare constructor."""
+    monkeypatch.setenv("SERVER_PORT", "4321")
+    assert Settings.load().server.port == 4321
+    assert Settings().server.port == 8080
+
+
+def test_empty_variables_are_not_set() -> None:
+    """Compose files pass empty text for what is not set."""
+    settings = load({"REDIS_URL": "", "WORKER_CONCURRENCY": " ", "GOPHER_CONFIG": "", "GOPHER_X": ""})
+    assert settings.redis.url is None
+    assert settings.worker.concurrency == 100
+
+
+# The file
+
+
+def test_the_file_is_found() -> None:
+    """The file is the one that was named, else that of GOPHER_CONFIG, else the one in its usual place."""
+    for name, port in (("flag.toml", 1), ("variable.toml", 2), ("config/gopher-node.toml", 3)):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(f"[server]\nport = {port}")
+
+    assert Settings.load({}, {"GOPHER_CONFIG": "variable.toml"}, Path("flag.toml")).server.port == 1
+    assert Settings.load({}, {"GOPHER_CONFIG": "variable.toml"}).server.port == 2
+    assert Settings.load({}, {}).server.port == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"\n[server]\nport = ?", "is not valid TOML: .*line 3"),
+        (b"\xff\xfe", "is not valid TOML"),
+        (b"server = 5", r"server is a section; write \[server\]"),
+        (b"[sever]\nport = 1", r"sever is not a setting; did you mean server"),
+        (b"[worker]\nnum_workers = 1", r"worker\.num_workers is not a setting; did you mean worker\.concurrency\?"),
+        (b"[smtp]\nfrom = 'a@b'", r"smtp\.from is not a setting; did you mean smtp\.sender\?"),
+        (b"colour = 1", "colour is not a setting$"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_name(content: bytes | None, complaint: str) -> None:
+    """A file that is missing, no TOML, or speaks of unknown settings stops the start."""
+    if content is not None:
+        Path("bad.toml").write_bytes(content)
+    for load_it in (
+        lambda: Settings.load({}, {"GOPHER_CONFIG": "bad.toml"}),
+        lambda: Settings.load({}, {}, Path("bad.toml")),
+    ):
+        with pytest.raises(SettingError, match=rf"bad\.toml.*{complaint}"):
+            load_it()
+
+
+def test_a_byte_order_mark_is_no_error() -> None:
+    """Some editors begin every file with one."""
+    Path("node.toml").write_bytes(b"\xef\xbb\xbf[server]\nport = 1")
+    assert Settings.load({}, {}, Path("node.toml")).server.port == 1
+
+
+def test_the_committed_file_has_every_default() -> None:
+    """The committed file changes nothing; without its comment signs it holds every setting with its default."""
+    text = (ROOT / "config/gopher-node.toml").read_text()
+    assert not any(tomllib.loads(text).values())
+
+    shown = Settings.load({}, {}, _uncommented(text))
+    defaults = Settings.load({}, {}).describe()
+    for entry in SETTINGS:
+        described = shown.describe()[entry.path]
+        assert described.source.endswith(f": {entry.path}"), f"{entry.path} is not in the file"
+        if entry.default not in (None, []):
+            assert defaults[entry.path].value == described.value, entry.path
+
+
+def _uncommented(text: str) -> Path:
+    path = Path("uncommented.toml")
+    path.write_text(re.sub(r"(?m)^#(?=\w+ = )", "", text))
+    return path
+
+
+# Slips in names
+
+
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [
+        ("GOPHER_HANDLER", "GOPHER_HANDLERS"),
+        ("GOPHER_DATADIR", "GOPHER_DATA_DIR"),
+        ("GOPHER_WORKER_CONCURRENCY", "WORKER_CONCURRENCY"),
+        ("GOPHER_API_KEYS", None),
+        ("GOPHER_", None),
+    ],
+)
+def test_our_own_prefix_is_strict(name: str, guess: str | None) -> None:
+    """An unknown name with our own prefix stops the start, for whoever set it meant us."""
+    with pytest.raises(
+        SettingError, match=f"{name} is not a setting" + (rf"; did you mean {guess}\?" if guess else "")
+    ):
+        load({name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("WORKER_CONCURENCY", "did you mean WORKER_CONCURRENCY?"),
+        ("SERVER_READTIMEOUT", "did you mean SERVER_READ_TIMEOUT?"),
+        ("RETENTION_COMPLETE", "did you mean RETENTION_COMPLETED?"),
+        ("SMTP_USER", "did you mean SMTP_USERNAME?"),
+        ("LOG_LEVELS", "did you mean LOG_LEVEL?"),
+        ("REDIS_HOST", "use REDIS_URL"),
+    ],
+)
+def test_slips_under_shared_prefixes_are_warnings(name: str, advice: str) -> None:
+    """Where other programs have names too, a likely slip is a warning."""
+    (warning,) = load({name: "x"}).warnings
+    assert warning.startswith(f"{name} is not a setting of gopher-node and is ignored")
+    assert warning.endswith(advice)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LOG_DIR",
+        "LOG_FILE",
+        "SERVER_NAME",
+        "SERVER_SOFTWARE",
+        "WORKER_ID",
+        "WORKER_CONNECTIONS",
+        "WEBHOOK_URL",
+        "REDISTOGO",
+        "FILES_DIR",
+        "PAYMENT_PROVIDER",
+        "GOPHERJS",
+        "HOME",
+        "REDIS_TLS",
+    ],
+)
+def test_foreign_names_are_left_alone(name: str) -> None:
+    """What belongs to another program is neither an error nor a warning."""
+    assert not load({name: "x"}).warnings
+
+
+def test_service_links_of_kubernetes_are_left_alone() -> None:
+    """A service named gopher, server or smtp does not keep a pod from starting."""
+    address = "tcp://10.0.0.1:8080"
+    settings = load(
+        {
+            "GOPHER_SERVICE_HOST": "10.0.0.1",
+            "GOPHER_SERVICE_PORT": "8080",
+            "GOPHER_SERVICE_PORT_HTTP": "8080",
+            "GOPHER_PORT": address,
+            "GOPHER_PORT_8080_TCP": address,
+            "GOPHER_PORT_8080_TCP_ADDR": "10.0.0.1",
+            "REDIS_PORT": address,
+            "SERVER_PORT": address,
+        }
+    )
+
+    assert settings.server.port == 8080
+    assert settings.warnings == (f"SERVER_PORT={address} is what Kubernetes says about a service, and is ignored",)
+
+
+def test_names_that_others_read() -> None:
+    """GOPHER_VALKEY_BIN belongs to the embedded store and is no slip."""
+    assert not load({"GOPHER_VALKEY_BIN": "/usr/bin/valkey-server"}).warnings
+
+
+# The model
+
+
+def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths are fixed at the start, whatever becomes of the working directory."""
+    monkeypatch.setenv("HOME", "/home/me")
+
+    assert tmp_path / ".data" == load().data_dir
+    assert tmp_path / "here" == load({"GOPHER_DATA_DIR": "here"}).data_dir
+    assert Path("/home/me/x") == load({"GOPHER_DATA_DIR": "~/x"}).data_dir
+
+
+def test_files_live_in_the_data_directory(tmp_path: Path) -> None:
+    """The files' root follows the data directory, unless it is set."""
+    assert tmp_path / ".data/files" == load().files.root
+    assert Path("/srv/files") == load({"GOPHER_DATA_DIR": "/srv"}).files.root
+    assert Path("/pictures") == load({"GOPHER_DATA_DIR": "/srv", "FILES_ROOT": "/pictures"}).files.root
+    assert Path("/srv/files") == Settings(data_dir=Path("/srv")).files.root
+    assert Path("/pictures") == Settings(data_dir=Path("/srv"), files=FilesSettings(root=Path("/pictures"))).files.root
+
+
+def test_settings_are_fixed_and_checked() -> None:
+    """Settings made in code are checked like written ones, and none can be changed."""
+    settings = Settings(worker=WorkerSettings(concurrency=2, lease=1.0))
+
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.worker.concurrency = 3  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValidationError, match="must be a duration from 1s to 1h"):
+        WorkerSettings(lease=0.5)
+    with pytest.raises(ValidationError, match="redis://HOST"):
+        RedisSettings(url="nowhere")
+
+
+def test_settings_travel_to_other_processes() -> None:
+    """Handlers in processes of their own are given the same settings."""
+    settings = load({"WORKER_CONCURRENCY": "7", "SMTP_PASSWORD": "hunter2"})
+    copy = pickle.loads(pickle.dumps(settings))
+
+    assert copy == settings
+    assert copy.describe() == settings.describe()
+
+
+def test_the_description_is_json() -> None:
+    """Every description can be printed as JSON, durations and weights as a user would write them."""
+    described = {path: entry.value for path, entry in load({"WEBHOOK_ALLOW": "10.0.0.0/8"}).describe().items()}
+
+    assert json.loads(json.dumps(described)) == described
+    assert described["worker.job_timeout"] == "5m"
+    assert described["worker.weights"] == {"urgent": 8, "high": 4, "normal": 2, "low": 1}
+    assert described["webhook.allow"] == ["10.0.0.0/8"]
+
+
+def test_every_setting_says_why() -> None:
+    """Each setting has a sentence for help and documentation, and names that no other has."""
+    assert all(entry.description.endswith(".") for entry in SETTINGS)
+    for names in ([name for entry in SETTINGS for name in entry.env], [entry.flag for entry in SETTINGS]):
+        assert len(set(names)) == len(names)
+
+
+def test_importing_settings_is_light() -> None:
+    """No server, client or logging library comes along, for every command reads settings."""
+    heavy = {"aiohttp", "redis", "structlog", "rich", "PIL", "uvloop", "cyclopts", "httpx2"}
+    script = "import sys, gopher_node.settings; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not heavy & set(loaded.split())

@@ -1,0 +1,158 @@
+"""A worker on a real store, started with the handlers and settings that a test wants and always drained at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gopher_node.handlers import Registry
+from gopher_node.job import Job, NewJob, State
+from gopher_node.settings import Settings
+from gopher_node.store import Connections, Store
+from gopher_node.worker import Patience, Worker
+from tests.recorder import Recorder
+
+NODE = "test-node"
+
+
+@dataclass
+class Bench:
+    """What a test of a worker needs: its store, its handlers, what it reported, and how to start and stop it."""
+
+    store: Store
+    url: str
+    folder: Path
+    registry: Registry = field(default_factory=Registry)
+    events: Recorder = field(default_factory=lambda: Recorder(NODE))
+    running: dict[Worker, tuple[asyncio.Task[None], asyncio.Event]] = field(
+        default_factory=dict[Worker, tuple[asyncio.Task[None], asyncio.Event]]
+    )
+
+    def settings(self, **worker: Any) -> Settings:
+        quick = {"retry_base": 0.0, "shutdown_timeout": 5.0}
+        return Settings(data_dir=self.folder, worker={**quick, **worker})  # pyright: ignore[reportArgumentType]
+
+    def build(self, *, store: Store | None = None, patience: Patience | None = None, **worker: Any) -> Worker:
+        return Worker(
+            store or self.store,
+            self.registry,
+            self.settings(**worker),
+            self.events,
+            store_url=self.url,
+            node=NODE,
+            patience=patience or Patience(stop=0.05, release=0.05, settle=2.0),
+        )
+
+    def start(self, **options: Any) -> Worker:
+        worker = self.build(**options)
+        stop = asyncio.Event()
+        self.running[worker] = (asyncio.create_task(worker.run(stop)), stop)
+        return worker
+
+    async def stop(self, worker: Worker) -> None:
+        """Drain, and raise what the worker raised."""
+        task, stop = self.running.pop(worker)
+        stop.set()
+        await task
+
+    async def submit(self, type: str, payload: Any = None, **options: Any) -> str:
+        job = NewJob(type=type, payload=orjson.dumps(payload if payload is not None else {}), **options)
+        await self.store.submit(job)
+        return job.id
+
+    async def finished(self, id: str, timeout: float = 10.0) -> Job:
+        """The job once it is in a final state."""
+        job = await self.store.wait(id, timeout)
+        assert job.state.final, f"still {job.state} after {timeout} s"
+        return job
+
+    async def run(self, type: str, payload: Any = None, **options: Any) -> Job:
+        """Submit a job and wait for its end."""
+        return await self.finished(await self.submit(type, payload, **options))
+
+    async def until_state(self, id: str, state: State) -> Job:
+        """The job once a settlement has brought it into this state."""
+        while (job := await self.store.get(id)).state is not state:
+            seen = len(self.events.settlements)
+            await self.events.until(lambda seen=seen: len(self.events.settlements) > seen)
+        return job
+
+
+@pytest.fixture
+async def bench(store: Store, valkey_url: str, tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(store, valkey_url, tmp_path)
+    yield bench
+    for worker, (task, _) in list(bench.running.items()):
+        worker.release_now()
+        with contextlib.suppress(Exception):
+            await task
+
+
+class Relay:
+    """Stands between a client and the server, and can be cut and mended."""
+
+    def __init__(self, target: str, path: str) -> None:
+        self.url = f"unix://{path}"
+        self._target = target
+        self._path = path
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    async def mend(self) -> None:
+        self._server = await asyncio.start_unix_server(self._connect, self._path)
+
+    async def cut(self) -> None:
+        """Every connection breaks, and no new one is accepted."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            Path(self._path).unlink(missing_ok=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def close(self) -> None:
+        await self.cut()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream, downstream = await asyncio.open_unix_connection(self._target)
+        self._writers |= {writer, downstream}
+        for source, sink in ((reader, downstream), (upstream, writer)):
+            pump = asyncio.create_task(self._pump(source, sink))
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while content := await reader.read(65536):
+                writer.write(content)
+                await writer.drain()
+        writer.close()
+
+
+@pytest.fixture
+async def relay(valkey_url: str, tmp_path: Path) -> AsyncIterator[Relay]:
+    relay = Relay(valkey_url.removeprefix("unix://"), str(tmp_path / "relay.sock"))
+    await relay.mend()
+    yield relay
+    await relay.close()
+
+
+@pytest.fixture
+async def far_store(relay: Relay, namespace: str) -> AsyncIterator[Store]:
+    """The same store as `store`, through the relay, with little patience."""
+    store = Store(Connections(relay.url, timeout=0.5), namespace=namespace, patience=0.1)
+    await store.open()
+    yield store
+    await store.close()
+
+
