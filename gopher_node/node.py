@@ -84,6 +84,8 @@ class Node:
         self._parts: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> int:
+        for text in self.settings.warnings:
+            log.warning("setting.ignored", reason=text)
         self._registry.load_builtin()
         self._registry.load(self.settings.handlers)
         loop = asyncio.get_running_loop()

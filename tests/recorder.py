@@ -39,13 +39,13 @@ class Recorder(Events):
 
     async def until(self, condition: Callable[[], object], timeout: float = 10.0) -> None:
         """Return once the condition holds. It may look at anything that changes no later than a report."""
-        if condition():
-            return
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Registered before the first look, or a report of another thread could fall between the two.
         self._waiting.append((condition, future))
         try:
             async with asyncio.timeout(timeout):
-                await future
+                if not condition():
+                    await future
         except TimeoutError:
             names = [name for name, _ in self.reports]
             raise AssertionError(f"Still not true after {timeout} s. Reported so far: {names}") from None

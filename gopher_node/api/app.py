@@ -14,15 +14,17 @@ from gopher_node.settings import Settings
 from gopher_node.store import Store
 from gopher_node.telemetry import Events
 
-RESOURCES = (jobs, dead_letters, queues, handlers, stats, health)
+PROBES = (health,)
+RESOURCES = (jobs, dead_letters, queues, handlers, stats, *PROBES)
 
 
 def make_app(
     *, store: Store, registry: Registry, settings: Settings, events: Events, status: NodeStatus
 ) -> web.Application:
+    """What a node with the role in its settings answers: a worker only to probes."""
     middlewares = [log_access, guard] if settings.log.level == "debug" else [guard]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app[PARTS] = Parts(store=store, registry=registry, settings=settings, events=events, status=status)
-    for resource in RESOURCES:
+    for resource in PROBES if settings.role == "worker" else RESOURCES:
         app.add_routes(resource.ROUTES)
     return app

@@ -19,7 +19,7 @@ def _checks(parts: Parts) -> dict[str, str]:
         "started": OK if status.started else "The node is still starting.",
         "store": status.store_failure() or OK,
     }
-    if status.role != "api":
+    if parts.settings.role != "api":
         checks["worker"] = status.worker_failure() or OK
     checks["draining"] = "The node is shutting down." if parts.draining.is_set() else OK
     return checks
@@ -49,7 +49,7 @@ async def readyz(request: web.Request) -> web.Response:
     """
     parts = request.app[PARTS]
     checks = _checks(parts)
-    if parts.status.role == "api":
+    if parts.settings.role == "api":
         del checks["store"]
     return _answer(checks, "ready", "unready")
 

@@ -17,7 +17,7 @@ from gopher_node.job import Job, NewJob
 from gopher_node.store import JobFilter
 
 MAX_BATCH = 1000
-MAX_BATCH_BODY = 16 * 1024 * 1024
+MAX_BATCH_BODY = 8 * 1024 * 1024
 
 _AT_A_TIME = 50
 

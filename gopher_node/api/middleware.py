@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from gopher_node.api.parts import PARTS
-from gopher_node.api.problems import Problem, answer, problem_of
+from gopher_node.api.problems import SERVER, Problem, answer, problem_of
 from gopher_node.telemetry import get_logger
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -41,6 +41,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.version.major != 1:
             raise Problem("bad-request", "Send HTTP/1.1.")
         response = await handler(request)
+        response.headers["Server"] = SERVER
         response.headers["X-Request-ID"] = request_id
     except Exception as error:
         if isinstance(error, ConnectionError) and request.transport is None:

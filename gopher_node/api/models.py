@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, LiteralString, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
@@ -15,29 +15,32 @@ from pydantic_core import PydanticCustomError
 from gopher_node.api.problems import KINDS, Fault, Problem
 from gopher_node.durations import parse_duration
 from gopher_node.handlers import Handler, InvalidPayload, Registry
+from gopher_node.handlers.context import MAX_RETRIES
 from gopher_node.job import GROUP_NAME, TAG_NAME, TYPE_NAME, NewJob, Priority
 
 MAX_PAYLOAD = 256 * 1024
-MAX_RETRIES = 1000
 MAX_TAGS = 20
 YEAR_MS = 366 * 86_400_000
 
 _RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
 )
+_LEVELS = {level.label: level for level in Priority}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def name(pattern: re.Pattern[str], allowed: str) -> PlainValidator:
     def parse(value: object) -> str:
         if not isinstance(value, str) or not pattern.match(value):
-            raise PydanticCustomError("invalid-name", f"must be {allowed}")  # pyright: ignore[reportArgumentType]
+            raise PydanticCustomError("invalid-name", "must be {allowed}", {"allowed": allowed})
         return value
 
     return PlainValidator(parse, json_schema_input_type=str)
 
 
 def parse_priority(value: object) -> Priority:
+    if type(value) is str and value in _LEVELS:
+        return _LEVELS[value]
     try:
         return Priority.parse(value)
     except ValueError as error:
@@ -67,7 +70,7 @@ def parse_run_at(value: object) -> int:
     return max(due_ms, 0)
 
 
-def milliseconds(low: int, high: int | None = None, beyond: str = "out-of-range") -> Callable[[object], int]:
+def milliseconds(low: int, high: int | None = None, beyond: LiteralString = "out-of-range") -> Callable[[object], int]:
     """Reads a duration as milliseconds, from `low` to `high`, both included."""
 
     def parse(value: object) -> int:
@@ -78,7 +81,7 @@ def milliseconds(low: int, high: int | None = None, beyond: str = "out-of-range"
         if length < low:
             raise PydanticCustomError("out-of-range", "must be at least 1 ms")
         if high is not None and length > high:
-            raise PydanticCustomError(beyond, "must be at most {high} s", {"high": high // 1000})  # pyright: ignore[reportArgumentType]
+            raise PydanticCustomError(beyond, "must be at most {high} s", {"high": high // 1000})
         return length
 
     return parse

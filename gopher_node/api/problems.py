@@ -24,6 +24,8 @@ Fault = dict[str, str]
 """One mistake of a request: `pointer` (a JSON pointer into the body) or `parameter`, `code` and `detail`."""
 
 MAX_FAULTS = 100
+SERVER = "gopher-node"
+"""Said in place of the library's name and version, which are nobody's business."""
 MAX_LINE = 8 * 1024
 MAX_HEADER = 16 * 1024
 
@@ -176,7 +178,12 @@ def answer(problem: Problem, request_id: str) -> web.Response:
     }
     if problem.faults:
         content["errors"] = problem.faults[:MAX_FAULTS]
-    headers = {"Content-Type": "application/problem+json", "X-Request-ID": request_id, **problem.headers}
+    headers = {
+        "Content-Type": "application/problem+json",
+        "Server": SERVER,
+        "X-Request-ID": request_id,
+        **problem.headers,
+    }
     if kind.retry_after is not None:
         headers["Retry-After"] = str(kind.retry_after)
     response = web.Response(body=orjson.dumps(content), status=kind.status, headers=headers)

@@ -91,6 +91,8 @@ AnyQuery = TypeVar("AnyQuery", bound=Query)
 
 def read_query(request: web.Request, model: type[AnyQuery]) -> AnyQuery:
     """Raises Problem with all that is wrong. Unknown parameters are, for a misspelt filter would match everything."""
+    if not request.query_string:
+        return model()
     values: dict[str, str] = {}
     faults: list[Fault] = []
     for name, value in request.query.items():

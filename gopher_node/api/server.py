@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import CoroutineType
 from typing import Any
 
 from aiohttp import web
@@ -72,13 +73,13 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
-    async def finish_response(
+    def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
+    ) -> CoroutineType[Any, Any, tuple[web.StreamResponse, bool]]:
         # Raised where no middleware is: for an Expect header that means nothing to us.
         if isinstance(resp, web.HTTPException):
             resp = answer(problem_of(resp), new_request_id())
-        return await super().finish_response(request, resp, start_time)
+        return super().finish_response(request, resp, start_time)
 
 
 class ApiServer:

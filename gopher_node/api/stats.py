@@ -35,7 +35,7 @@ async def show_stats(request: web.Request) -> web.Response:
             "queues": _queues(stats),
             "nodes_working": stats.sessions,
             "durability": parts.store.durability,
-            "node": {"id": status.id, "role": status.role, "version": __version__},
+            "node": {"id": status.id, "role": parts.settings.role, "version": __version__},
         }
     )
 

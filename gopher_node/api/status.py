@@ -12,11 +12,6 @@ class NodeStatus(Protocol):
     def id(self) -> str: ...
 
     @property
-    def role(self) -> str:
-        """all, api or worker."""
-        ...
-
-    @property
     def uptime(self) -> float:
         """Seconds since the node was started."""
         ...

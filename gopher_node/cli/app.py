@@ -12,7 +12,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from gopher_node import __version__
-from gopher_node.cli import jobs, queues, serve
+from gopher_node.cli import jobs, queues, serve, submit
 from gopher_node.cli.exits import EXIT_CODES, Exit, exit_code
 from gopher_node.cli.show import visible
 from gopher_node.errors import GopherError
@@ -32,7 +32,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ),
     (
         "submit",
-        jobs.submit,
+        submit.submit,
         (
             """-t math -p '{"operation": "fibonacci", "n": 30}' --wait 10s""",
             "-t email -p @mail.json --priority high -r 5",

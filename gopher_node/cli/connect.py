@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from gopher_node.cli.exits import UsageError
+from gopher_node.cli.options import switch
 
 if TYPE_CHECKING:
     from gopher_node.client import Client
@@ -26,7 +27,7 @@ class Remote:
             metavar="URL",
         ),
     ] = None
-    json: Annotated[bool, Parameter(help="Print the node's JSON.", negative="", show_default=False)] = False
+    json: Annotated[bool, switch("Print the node's JSON.")] = False
 
     def connect(self) -> Client:
         from gopher_node.client import Client

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from gopher_node.cli import show
 from gopher_node.cli.connect import REMOTE, Remote
 from gopher_node.cli.exits import Exit, UsageError
+from gopher_node.cli.options import option, read_priority, switch
 from gopher_node.durations import format_duration
 from gopher_node.job import TYPE_NAME, Priority, State
 
@@ -74,10 +75,8 @@ def purge(
     queue: Annotated[str, Parameter(name="QUEUE", help="The queue, which is the type of its jobs.")],
     /,
     *,
-    priority: Annotated[
-        str | None, Parameter(help="Only this level: low, normal, high or urgent.", metavar="LEVEL")
-    ] = None,
-    yes: Annotated[bool, Parameter(name=["--yes", "-y"], help="Do not ask.", negative="", show_default=False)] = False,
+    priority: Annotated[str | None, option("Only this level: low, normal, high or urgent.", "LEVEL")] = None,
+    yes: Annotated[bool, switch("Do not ask.", "--yes", "-y")] = False,
     remote: Remote = REMOTE,
 ) -> int:
     """
@@ -87,12 +86,7 @@ def purge(
     """
     if not TYPE_NAME.match(queue):
         raise UsageError(f"{queue!r} cannot be the name of a queue; `gopher-node stats` lists those there are.")
-    level = None
-    if priority is not None:
-        try:
-            level = Priority.parse(priority)
-        except ValueError as error:
-            raise UsageError(f"--priority {priority!r} {error}.") from None
+    level = read_priority(priority)
     with remote.connect() as client:
         if not yes and show.on_terminal(sys.stdin) and not _confirm(queue, level, client.url):
             show.write_note("Nothing was deleted.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import signal
@@ -122,7 +123,8 @@ class Reloader:
 
     def _terminate(self) -> None:
         if self._child and self._child.returncode is None:
-            self._child.terminate()
+            with contextlib.suppress(ProcessLookupError):
+                self._child.terminate()
 
 
 def node_command(flags: Mapping[str, str | None], config: Path | None) -> list[str]:

@@ -2,57 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
+from gopher_node.cli.options import option, switch
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """The settings that can be given on the command line. They are checked together with all others, and not here."""
+
+    role: Annotated[str | None, option("all, api or worker; all by default.", "ROLE")] = None
+    host: Annotated[str | None, option("The address the API listens on; 127.0.0.1 by default.", "HOST")] = None
+    port: Annotated[str | None, option("The port of the API, 8080 by default; 0 takes a free one.", "PORT")] = None
+    concurrency: Annotated[str | None, option("How many jobs run at the same time; 100 by default.", "N")] = None
+    handlers: Annotated[
+        Sequence[str] | None, option("Your modules with handlers, such as myapp.jobs,myapp.mail.", "MODULES")
+    ] = None
+    types: Annotated[
+        Sequence[str] | None, option("The job types to run; without it, all that have a handler.", "TYPES")
+    ] = None
+    data_dir: Annotated[str | None, option("Where the node's own store and files live; .data by default.", "DIR")] = (
+        None
+    )
+    redis_url: Annotated[
+        str | None, option("The server that several nodes share; without it the node runs one of its own.", "URL")
+    ] = None
+    log_level: Annotated[str | None, option("debug, info, warning, error or critical; info by default.", "LEVEL")] = (
+        None
+    )
+    log_format: Annotated[str | None, option("console, json or auto; auto by default.", "FORMAT")] = None
+
+    def by_setting(self) -> dict[str, str | None]:
+        """Each under its setting's path; None is a flag that was not given."""
+        return {
+            "role": self.role,
+            "server.host": self.host,
+            "server.port": self.port,
+            "worker.concurrency": self.concurrency,
+            "handlers": None if self.handlers is None else ",".join(self.handlers),
+            "worker.types": None if self.types is None else ",".join(self.types),
+            "data_dir": self.data_dir,
+            "redis.url": self.redis_url,
+            "log.level": self.log_level,
+            "log.format": self.log_format,
+        }
+
+
+NO_FLAGS = Flags()
+
 
 def run(
     *,
-    role: Annotated[str | None, Parameter(help="all, api or worker; all by default.", metavar="ROLE")] = None,
-    host: Annotated[
-        str | None, Parameter(help="The address the API listens on; 127.0.0.1 by default.", metavar="HOST")
-    ] = None,
-    port: Annotated[
-        str | None, Parameter(help="The port of the API, 8080 by default; 0 takes a free one.", metavar="PORT")
-    ] = None,
-    concurrency: Annotated[
-        str | None, Parameter(help="How many jobs run at the same time; 100 by default.", metavar="N")
-    ] = None,
-    handlers: Annotated[
-        list[str] | None,
-        Parameter(help="Your modules with handlers, such as myapp.jobs,myapp.mail.", negative="", metavar="MODULES"),
-    ] = None,
-    types: Annotated[
-        list[str] | None,
-        Parameter(help="The job types to run; without it, all that have a handler.", negative="", metavar="TYPES"),
-    ] = None,
-    data_dir: Annotated[
-        str | None, Parameter(help="Where the node's own store and files live; .data by default.", metavar="DIR")
-    ] = None,
-    redis_url: Annotated[
-        str | None,
-        Parameter(help="The server that several nodes share; without it the node runs one of its own.", metavar="URL"),
-    ] = None,
+    flags: Flags = NO_FLAGS,
     config: Annotated[
-        Path | None,
-        Parameter(
-            help="A TOML file with settings; by default config/gopher-node.toml, if there is one.", metavar="FILE"
-        ),
+        Path | None, option("A TOML file with settings; by default config/gopher-node.toml, if there is one.", "FILE")
     ] = None,
-    log_level: Annotated[
-        str | None, Parameter(help="debug, info, warning, error or critical; info by default.", metavar="LEVEL")
-    ] = None,
-    log_format: Annotated[
-        str | None, Parameter(help="console, json or auto; auto by default.", metavar="FORMAT")
-    ] = None,
-    reload: Annotated[
-        bool,
-        Parameter(
-            help="For development: start the node anew when a Python file changes.", negative="", show_default=False
-        ),
-    ] = False,
+    reload: Annotated[bool, switch("For development: start the node anew when a Python file changes.")] = False,
 ) -> int:
     """
     Start a node: the API, the scheduler and the workers, or what its role has of them.
@@ -63,25 +74,14 @@ def run(
     """
     from gopher_node.settings import Settings
 
-    flags: dict[str, str | None] = {
-        "role": role,
-        "server.host": host,
-        "server.port": port,
-        "worker.concurrency": concurrency,
-        "handlers": None if handlers is None else ",".join(handlers),
-        "worker.types": None if types is None else ",".join(types),
-        "data_dir": data_dir,
-        "redis.url": redis_url,
-        "log.level": log_level,
-        "log.format": log_format,
-    }
-    settings = Settings.load(flags, config=config)
+    given = flags.by_setting()
+    settings = Settings.load(given, config=config)
     if reload:
         import asyncio
 
         from gopher_node.cli.reload import Reloader, Sources, node_command
 
-        return asyncio.run(Reloader(node_command(flags, config), Sources.of(settings)).run())
+        return asyncio.run(Reloader(node_command(given, config), Sources.of(settings)).run())
 
     from gopher_node import node
 

@@ -87,7 +87,12 @@ def write_fields(fields: Iterable[tuple[str, object]]) -> None:
 
         console = _console()
         for name, text in shown:
-            console.print(Text(name.ljust(width + 2), style="bold"), Text(text, style=COLOURS.get(text, "")), sep="")
+            console.print(
+                Text(name.ljust(width + 2), style="bold"),
+                Text(text, style=COLOURS.get(text, "")),
+                sep="",
+                soft_wrap=True,
+            )
         return
     for name, text in shown:
         write(f"{name:<{width}}  {text}")

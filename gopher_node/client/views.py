@@ -34,7 +34,11 @@ class View(BaseModel):
 
 
 class JobView(View):
-    """A job. `attempt` counts its runs; `errors` and `crashes` are what its two budgets are compared with."""
+    """
+    A job. `attempt` counts its runs; `errors` and `crashes` are what its two budgets are compared with.
+
+    `timeout` and `retention` are in seconds; None is the node's default. `node` is where it runs or last ran.
+    """
 
     job_id: str
     type: str
@@ -46,6 +50,8 @@ class JobView(View):
     max_retries: int = 0
     errors: int = 0
     crashes: int = 0
+    timeout: float | None = None
+    retention: float | None = None
     created_at: datetime | None = None
     execute_at: datetime | None = None
     started_at: datetime | None = None
@@ -56,6 +62,7 @@ class JobView(View):
     cancel_requested: bool = False
     progress: Any = None
     tags: tuple[str, ...] = ()
+    node: str | None = None
     durability: str | None = None
 
 

@@ -39,6 +39,7 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 LONGEST_POLL = 30.0
 SHORTEST_POLL = 0.25
 LONGEST_PAUSE = 10.0
+OUTAGE = 30.0
 
 _BACKOFF = RetryPolicy(base=0.2, cap=5.0)
 _ERRNO = re.compile(r"^\[Errno -?[0-9]+\] ")
@@ -135,16 +136,28 @@ class Wire:
             yield Pause(pause)
 
     def wait(self, job_id: str, timeout: Duration | None, clock: Callable[[], float] = time.monotonic) -> Flow[JobView]:
-        """Ask for a job until it has ended, or `timeout` is over (WaitTimeout)."""
+        """
+        Ask for a job until it has ended, or `timeout` is over (WaitTimeout).
+
+        Once there was an answer, the node may be away for OUTAGE seconds: it is perhaps being restarted.
+        """
         limit = None if timeout is None else parse_duration(timeout)
         started = clock()
+        answered: float | None = None
         while True:
             asked = clock()
             left = LONGEST_POLL if limit is None else min(LONGEST_POLL, max(0.0, started + limit - asked))
-            job = yield from self.exchange(calls.get(job_id, wait=left))
+            try:
+                job = yield from self.exchange(calls.get(job_id, wait=left))
+            except (ServerUnavailable, NodeNotReady):
+                now = clock()
+                if answered is None or now >= answered + OUTAGE or (limit is not None and now >= started + limit):
+                    raise
+                yield Pause(SHORTEST_POLL)
+                continue
             if job.status.final:
                 return job
-            now = clock()
+            now = answered = clock()
             if limit is not None and now >= started + limit:
                 raise WaitTimeout(job, limit)
             # A node that is about to stop answers early; so that is no reason to ask at once again and again.

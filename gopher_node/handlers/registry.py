@@ -21,6 +21,8 @@ from gopher_node.handlers.binding import Binding, InvalidHandler, InvalidPayload
 from gopher_node.handlers.context import MAX_RETRIES, JobContext
 from gopher_node.job import TYPE_NAME, Priority, RetryPolicy
 
+MAX_CONCURRENCY = 10_000
+
 Mode = Literal["async", "thread", "process"]
 Value = TypeVar("Value")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -137,12 +139,28 @@ class Registry:
 
         Raises InvalidHandler, which says what to change.
         """
-        if not isinstance(type, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidHandler('Give the decorator the job type it is for: @handler("email"), not @handler.')
+        _check_type(type)
+        seconds = None if timeout is None else _read(parse_duration, timeout, f"The timeout of the handler {type}")
+        level = None if priority is None else _read(Priority.parse, priority, f"The priority of the handler {type}")
+        if seconds == 0:
+            raise InvalidHandler(f"The timeout of the handler {type} must be more than 0.")
+        _check_number(max_retries, 0, MAX_RETRIES, f"max_retries of the handler {type}")
+        _check_number(concurrency, 1, MAX_CONCURRENCY, f"concurrency of the handler {type}")
 
         def decorate(function: Function) -> Function:
             self.register(
-                _handler(type, function, description, timeout, max_retries, priority, concurrency, run, retry)
+                Handler(
+                    type=type,
+                    function=function,
+                    mode=_mode(type, function, run),
+                    description=description or (inspect.getdoc(function) or "").partition("\n")[0],
+                    timeout=seconds,
+                    max_retries=max_retries,
+                    priority=level,
+                    concurrency=concurrency,
+                    retry=retry,
+                    binding=bind(type, function),
+                )
             )
             return function
 
@@ -199,42 +217,18 @@ class Registry:
         self.shutdown_hooks[:0] = builtin.shutdown_hooks
 
 
-def _handler(
-    type: str,
-    function: Callable[..., Any],
-    description: str,
-    timeout: float | str | None,
-    max_retries: int | None,
-    priority: Priority | str | int | None,
-    concurrency: int | None,
-    run: str | None,
-    retry: RetryPolicy | None,
-) -> Handler:
+def _check_type(type: Any) -> None:
+    if not isinstance(type, str):
+        raise InvalidHandler('Give the decorator the job type it is for: @handler("email"), not @handler.')
     if not TYPE_NAME.match(type):
         raise InvalidHandler(
             f"{type!r} is no job type: use letters, digits, dot, dash and underscore, at most 100, no space."
         )
-    if not _is_function(function):
-        raise InvalidHandler(f"The handler {type} is {function!r}, which is no function.")
-    seconds = None if timeout is None else _read(parse_duration, timeout, f"The timeout of the handler {type}")
-    if seconds == 0:
-        raise InvalidHandler(f"The timeout of the handler {type} must be more than 0.")
-    if max_retries is not None and not 0 <= max_retries <= MAX_RETRIES:
-        raise InvalidHandler(f"max_retries of the handler {type} must be from 0 to {MAX_RETRIES}.")
-    if concurrency is not None and concurrency < 1:
-        raise InvalidHandler(f"concurrency of the handler {type} must be at least 1.")
-    return Handler(
-        type=type,
-        function=function,
-        description=description or (inspect.getdoc(function) or "").partition("\n")[0],
-        mode=_mode(type, function, run),
-        timeout=seconds,
-        max_retries=max_retries,
-        priority=None if priority is None else _read(Priority.parse, priority, f"The priority of the handler {type}"),
-        concurrency=concurrency,
-        retry=retry,
-        binding=bind(type, function),
-    )
+
+
+def _check_number(value: Any, low: int, high: int, what: str) -> None:
+    if value is not None and not (isinstance(value, int) and low <= value <= high):
+        raise InvalidHandler(f"{what} must be a whole number from {low} to {high:,}.")
 
 
 def _is_function(value: Any) -> bool:
@@ -250,6 +244,8 @@ def _read(parse: Callable[[Any], Value], value: Any, what: str) -> Value:
 
 
 def _mode(type: str, function: Callable[..., Any], run: str | None) -> Mode:
+    if not _is_function(function):
+        raise InvalidHandler(f"The handler {type} is {function!r}, which is no function.")
     is_async = inspect.iscoroutinefunction(function)
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise InvalidHandler(f"The handler {type} yields; a handler returns its result once.")
@@ -312,7 +308,8 @@ def _broken(where: str, module: str, error: Exception) -> SettingError:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if "importlib" not in frame.filename and os.path.dirname(frame.filename) != os.path.dirname(__file__)
+        if not frame.filename.startswith("<frozen importlib")
+        and os.path.dirname(frame.filename) not in (os.path.dirname(importlib.__file__), os.path.dirname(__file__))
     ]
     lines = [*traceback.format_list(frames[-4:]), *traceback.format_exception_only(error)]
     tail = "".join(lines).rstrip()

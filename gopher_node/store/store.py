@@ -319,9 +319,9 @@ class Store:
 
     async def delete(self, id: str) -> None:
         """Forget a job. Raises JobNotFound, or InvalidState for one that is running."""
+        # Looked for first: a repeat, told because the answer was lost, no longer finds what it has deleted.
+        await self.get(id)
         answer = await self._run("delete", id)
-        if answer is None:
-            raise JobNotFound(f"There is no job {id}.")
         if answer == b"processing":
             raise InvalidState(State.PROCESSING, f"Job {id} is running. Cancel it first, and delete it when it has ended.")
 

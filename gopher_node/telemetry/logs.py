@@ -24,7 +24,7 @@ Logger = FilteringBoundLogger
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 # These write a line for every request or connection, some with its URL, which may hold a secret.
-_NOISY = ("aiohttp.access", "httpx", "httpx2", "httpcore", "httpcore2", "PIL", "aiosmtplib", "redis")
+NOISY = ("aiohttp.access", "httpx", "httpx2", "httpcore", "httpcore2", "PIL", "aiosmtplib", "redis")
 
 _HIDDEN_KEYS = frozenset(("payload", "arguments", "token", "password", "secret", "authorization", "api_key", "cookie"))
 _MAX_LINE = 32 * 1024
@@ -101,7 +101,7 @@ def configure_logging(
     logging.root.handlers[:] = [handler]
     logging.root.setLevel(minimum)
     logging.captureWarnings(True)
-    for name in _NOISY:
+    for name in NOISY:
         logging.getLogger(name).setLevel(max(minimum, logging.WARNING))
     logging.getLogger("asyncio").setLevel(max(minimum, logging.INFO))
 

@@ -26,6 +26,9 @@ from gopher_node.worker.verdict import raised, returned
 PREFIX = 4
 """Bytes that give the length of the message which follows them."""
 
+READY = b"ready"
+"""A child's first word. Those that follow are progress, as bytes, and the outcome of each run."""
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -80,6 +83,7 @@ def main() -> None:
     registry.load(setup.settings.handlers)
     registry.load_builtin()
     state = SimpleNamespace()
+    answer(READY)
     while True:
         answer(_run(inbox.get(), setup.settings, state, answer))
 

@@ -27,9 +27,17 @@ class Processes:
     the job that it ran. None outlives this process, however that ends.
     """
 
-    def __init__(self, settings: Settings, node: str, on_progress: Callable[[Run, bytes], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        node: str,
+        on_begin: Callable[[Run], None],
+        on_progress: Callable[[Run, bytes], None],
+    ) -> None:
+        """`on_begin` is told when a run has got its process, and its time begins."""
         self.limit = os.cpu_count() or 1
         self._setup = child.Setup(sys.path, settings, node)
+        self._on_begin = on_begin
         self._on_progress = on_progress
         self._free = asyncio.Semaphore(self.limit)
         self._idle: list[Child] = []
@@ -57,14 +65,19 @@ class Processes:
         run.waiting = True
         async with self._free:
             worker = await self._take()
-            run.waiting = False
             try:
+                await worker.ready()
+                run.waiting = False
+                self._on_begin(run)
                 outcome = await worker.run(request, partial(self._on_progress, run))
             except (asyncio.IncompleteReadError, ConnectionError):
                 self._drop(worker)
                 return Retried(await worker.epitaph(), run.policy.delay(job.errors + 1))
             except BaseException:
-                self._drop(worker)
+                if run.waiting:
+                    self._idle.append(worker)  # it has seen nothing of this run, and is ready sooner than a new one
+                else:
+                    self._drop(worker)
                 raise
             self._idle.append(worker)
             return outcome
@@ -105,6 +118,8 @@ class Child:
 
     def __init__(self, process: Process) -> None:
         self.process = process
+        self._starting = asyncio.ensure_future(self._hear())
+        self._starting.add_done_callback(_look_at)
 
     @classmethod
     async def start(cls, setup: child.Setup) -> Child:
@@ -123,20 +138,26 @@ class Child:
         process.stdin.write(child.frame(pickle.dumps(setup)))
         return started
 
+    async def ready(self) -> None:
+        """Wait until it has imported what it needs. Raises like `run`."""
+        await asyncio.shield(self._starting)
+
     async def run(self, request: bytes, on_progress: Callable[[bytes], None]) -> Outcome:
         """Raises IncompleteReadError or ConnectionError when the process ends instead."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(child.frame(request))
         await self.process.stdin.drain()
-        while True:
-            size = int.from_bytes(await self.process.stdout.readexactly(child.PREFIX), "big")
-            word = pickle.loads(await self.process.stdout.readexactly(size))
-            if not isinstance(word, bytes):
-                return word
+        while isinstance(word := await self._hear(), bytes):
             on_progress(word)
+        return word
+
+    async def _hear(self) -> Outcome | bytes:
+        assert self.process.stdout is not None
+        size = int.from_bytes(await self.process.stdout.readexactly(child.PREFIX), "big")
+        return pickle.loads(await self.process.stdout.readexactly(size))
 
     def kill(self) -> None:
+        self._starting.cancel()
         if self.process.returncode is None:
             self.process.kill()
 
@@ -146,6 +167,12 @@ class Child:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         hint = " (the system does that when memory runs out)" if code == -9 else ""
         return JobError("process-died", f"The process that ran the job {how}{hint}.")
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Whoever wanted to know of an error has gone; it is no news to anybody else."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _kill_started(starting: asyncio.Future[Child]) -> None:

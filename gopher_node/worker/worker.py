@@ -32,6 +32,12 @@ from gopher_node.worker.threads import Threads
 UNSETTLED_PER_SLOT = 4
 """So many outcomes may wait for the store for each slot; then nothing more is claimed."""
 
+PROCESS_PATIENCE = 15.0
+"""
+How many seconds a run may wait for a process before its job is handed back. With the run's own timeout, and the time to
+stop it, this stays within the store's hard deadline, which comes 30 s after the timeout.
+"""
+
 DEAF = 5.0
 """A worker with free slots that has had no answer to a claim for so many seconds hears nothing."""
 
@@ -107,7 +113,7 @@ class Worker:
         self._handlers = _handlers(registry, wished.types)
         self._threads = Threads()
         self._progress = ProgressReports(store, partial(self._stop, why=Stop.CANCEL))
-        self._processes = Processes(settings, node, self._progress.put)
+        self._processes = Processes(settings, node, self._begin, self._progress.put)
         self._slots = Slots(wished.concurrency, self._handlers.values(), self._processes.limit)
         self._settler = Settler(store, events)
         self._most_unsettled = UNSETTLED_PER_SLOT * wished.concurrency
@@ -202,7 +208,9 @@ class Worker:
         )
         self._slots.take(job.type)
         self._runs.add(run)
-        run.timer = loop.call_later(timeout, self._stop, run, Stop.TIMEOUT)
+        # The time of a run in a process begins when it has one.
+        wait = PROCESS_PATIENCE if handler.mode == "process" else timeout
+        run.timer = loop.call_later(wait, self._stop, run, Stop.TIMEOUT)
         run.task = loop.create_task(self._work(run), name=job.type)
         self._tasks.add(run.task)
 
@@ -221,6 +229,10 @@ class Worker:
                 await self._settle(run, outcome)
         finally:
             self._tasks.discard(run.task)
+
+    def _begin(self, run: Run) -> None:
+        run.timer.cancel()
+        run.timer = asyncio.get_running_loop().call_later(run.timeout, self._stop, run, Stop.TIMEOUT)
 
     async def _settle(self, run: Run, outcome: Outcome) -> None:
         run.decided = True

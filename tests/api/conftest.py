@@ -13,8 +13,8 @@ import pytest
 
 from gopher_node.api import ApiServer, make_app
 from gopher_node.handlers import Registry
-from gopher_node.settings import ServerSettings, Settings, WorkerSettings
 from gopher_node.job import Job, NewJob
+from gopher_node.settings import ServerSettings, Settings, WorkerSettings
 from gopher_node.store import Connections, Store, Submitted
 from gopher_node.telemetry import Events
 
@@ -24,7 +24,6 @@ class Status:
     """A node that says of itself what a test wants."""
 
     id: str = "node-1"
-    role: str = "all"
     uptime: float = 12.5
     started: bool = True
     dead: str | None = None
@@ -161,8 +160,9 @@ async def serve(store: Store, registry: Registry) -> AsyncIterator[Callable[...,
     """Starts an API; its further arguments are the server's settings."""
     started: list[Api] = []
 
-    async def start(*, log_level: str = "info", behind: Store | None = None, **server: Any) -> Api:
+    async def start(*, log_level: str = "info", role: str = "all", behind: Store | None = None, **server: Any) -> Api:
         settings = Settings(
+            role=role,
             server=ServerSettings(**{"port": 0, **server}),
             worker=WorkerSettings(max_retries=2),
             log={"level": log_level},

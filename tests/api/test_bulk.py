@@ -71,7 +71,7 @@ async def test_a_large_item_is_named(api):
         (b'{"type":"mail"}', 422, "invalid-job"),
         (b'[{"type":"mail","payload":' + b"[" * 64 + b"]" * 64 + b"}]", 400, "json-too-deep"),
         (b'[{"type":"mail","payload":1e999}]', 400, "number-out-of-range"),
-        (b" " * (16 * 1024 * 1024 + 1), 413, "payload-too-large"),
+        (b" " * (8 * 1024 * 1024 + 1), 413, "payload-too-large"),
     ],
     ids=["empty", "truncated", "no array", "too deep", "number", "too large"],
 )

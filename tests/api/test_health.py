@@ -12,9 +12,9 @@ async def statuses(api):
 
 
 @pytest.mark.parametrize("role", ["all", "api", "worker"])
-async def test_a_healthy_node(api, role):
+async def test_a_healthy_node(serve, role):
     """All is well in every role."""
-    api.status.role = role
+    api = await serve(role=role)
 
     assert await statuses(api) == HEALTHY
 
@@ -35,9 +35,9 @@ async def test_a_node_that_starts(api):
 
 
 @pytest.mark.parametrize(("role", "ready"), [("api", 200), ("all", 503), ("worker", 503)])
-async def test_a_store_outage(api, role, ready):
+async def test_a_store_outage(serve, role, ready):
     """While the store is away a worker is not ready; an api node is, for it can answer; and /health says why."""
-    api.status.role = role
+    api = await serve(role=role)
     api.status.store = "It does not answer."
 
     assert await statuses(api) == {"/livez": 200, "/startupz": 200, "/readyz": ready, "/health": 503}
@@ -46,9 +46,9 @@ async def test_a_store_outage(api, role, ready):
 
 
 @pytest.mark.parametrize(("role", "ready"), [("api", 200), ("all", 503), ("worker", 503)])
-async def test_a_deaf_worker(api, role, ready):
+async def test_a_deaf_worker(serve, role, ready):
     """A worker that gets no work although there is some is not ready; the node is degraded."""
-    api.status.role = role
+    api = await serve(role=role)
     api.status.worker = "No claim was answered for 5 s."
 
     assert (await api.get("/readyz")).status == ready
@@ -65,11 +65,19 @@ async def test_a_dead_part(api):
 
 
 @pytest.mark.parametrize("role", ["all", "api", "worker"])
-async def test_a_node_that_drains(api, role):
+async def test_a_node_that_drains(serve, role):
     """A node that shuts down lives and says that it is not ready."""
-    api.status.role = role
+    api = await serve(role=role)
 
     api.server.drain()
 
     assert await statuses(api) == {**HEALTHY, "/readyz": 503}
     assert (await api.get("/health")).json["status"] == "degraded"
+
+
+async def test_a_worker_answers_only_probes(serve):
+    """A node with the role worker takes no jobs over HTTP."""
+    api = await serve(role="worker")
+
+    assert (await api.post("/api/v1/jobs", {"type": "mail"})).problem == "not-found"
+    assert (await api.get("/api/v1/stats")).problem == "not-found"

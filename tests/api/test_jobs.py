@@ -49,6 +49,7 @@ async def test_a_completed_job_shows_its_result(api):
     assert job["result"] == {"sum": [1, 2]}
     assert job["progress"] == {"fraction": 0.5}
     assert job["error"] is None
+    assert [(attempt["attempt"], attempt["outcome"]) for attempt in job["attempts"]] == [(1, "completed")]
     assert datetime.fromisoformat(job["created_at"]) <= datetime.fromisoformat(job["started_at"])
     assert datetime.fromisoformat(job["started_at"]) <= datetime.fromisoformat(job["finished_at"])
 

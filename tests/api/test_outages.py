@@ -69,15 +69,24 @@ def test_every_exception_is_a_problem(error, status, name):
     assert "secret" not in problem.detail
 
 
-async def test_a_bug_is_logged_and_not_told(api, monkeypatch):
+@pytest.fixture
+def logged(monkeypatch):
+    """What the API logs, at any level."""
+    capture = structlog.testing.LogCapture()
+    log = structlog.wrap_logger(None, [capture], structlog.make_filtering_bound_logger(0))
+    monkeypatch.setattr("gopher_node.api.middleware.log", log)
+    monkeypatch.setattr("gopher_node.api.server.log", log)
+    return capture.entries
+
+
+async def test_a_bug_is_logged_and_not_told(api, monkeypatch, logged):
     """An unforeseen exception is answered 500 with an id, and the log has it under this id."""
 
     async def broken():
         raise RuntimeError("secret")
 
     monkeypatch.setattr(api.store, "stats", broken)
-    with structlog.testing.capture_logs() as logged:
-        answer = await api.get("/api/v1/stats")
+    answer = await api.get("/api/v1/stats")
 
     assert (answer.status, answer.problem) == (500, "internal")
     assert b"secret" not in answer.body
@@ -88,12 +97,16 @@ async def test_a_bug_is_logged_and_not_told(api, monkeypatch):
     assert line["route"] == "/api/v1/stats"
 
 
-async def test_the_debug_log_has_every_request(serve):
+@pytest.mark.parametrize("raw", [b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"nonsense\r\n\r\n"])
+async def test_no_answer_names_the_library(api, raw):
+    """Which library serves, and in which version, is not told."""
+    assert (await api.exchange(raw)).headers["Server"] == "gopher-node"
+
+
+async def test_the_debug_log_has_every_request(serve, logged):
     """At level debug each request is a line, with the route and not the address."""
     api = await serve(log_level="debug")
-
-    with structlog.testing.capture_logs() as logged:
-        await api.get("/api/v1/jobs/secret")
+    await api.get("/api/v1/jobs/secret")
 
     (line,) = logged
     assert (line["event"], line["log_level"], line["status"]) == ("http.request", "debug", 404)

@@ -18,6 +18,7 @@ import orjson
 import pytest
 
 from gopher_node.cli.app import execute
+from gopher_node.client import Client
 
 HANDLERS = Path(__file__).parent / "handlers_of_a_user"
 PROGRAM = [sys.executable, "-m", "gopher_node.cli"]
@@ -93,7 +94,11 @@ def node_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         start_new_session=True,
     )
     lines = Lines(process)
-    yield orjson.loads(lines.next_with("node.started"))["url"]
+    url = orjson.loads(lines.next_with("node.started"))["url"]
+    # A job that has run shows that the worker is there too, without which the node is not yet healthy.
+    with Client(url) as client:
+        client.wait(client.submit("echo").job_id, "30s")
+    yield url
     end(process, lines)
 
 

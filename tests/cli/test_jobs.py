@@ -249,8 +249,9 @@ def test_failed_jobs_are_listed_and_retried(at_node: Any) -> None:
     assert ids <= {line.split()[0] for line in listed.lines}
     assert "broken-part: worn" in listed.out
 
-    assert at_node("retry", one).out == f"{one}  broken  enqueued\n"
-    assert at_node("retry-all", "--type", "broken").out.endswith("jobs will run again.\n")
+    # A worker may have it before the node answers.
+    assert at_node("retry", one).out.startswith(f"{one}  broken  ")
+    assert "jobs will run again." in at_node("retry-all", "--type", "broken").out
 
 
 def test_failed_jobs_as_json_are_lines(at_node: Any) -> None:

@@ -195,7 +195,7 @@ def test_help_needs_neither_a_client_nor_a_node() -> None:
     """What takes long to import is imported by the commands that need it."""
     program = (
         "import sys; from gopher_node.cli.app import execute; execute(['--help']); execute(['submit', '--help']); "
-        "heavy = {'httpx2', 'aiohttp', 'redis', 'pydantic', 'structlog', 'uvloop', 'PIL', 'asyncio'} & set(sys.modules); "
+        "heavy = {'httpx2', 'aiohttp', 'redis', 'pydantic', 'structlog', 'uvloop', 'asyncio'} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else 0)"
     )
 

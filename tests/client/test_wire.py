@@ -283,6 +283,40 @@ def test_waiting_asks_for_no_longer_than_is_left(wire: Wire) -> None:
     assert second.wait == 15.0
 
 
+def test_waiting_outlives_a_restart_of_the_node(wire: Wire) -> None:
+    """A node that has answered may be away for a while, longer than the retries of one question last."""
+    away: list[Outcome] = [NEVER_SENT] * 9
+
+    result, _ = hold(wire.wait("i", None), [good(), *away, good(status="completed")])
+
+    assert result.status == "completed"
+
+
+def test_waiting_for_a_node_that_never_was_there_ends(wire: Wire) -> None:
+    """Without a first answer nothing says that there will be one."""
+    result, _ = hold(wire.wait("i", None), [NEVER_SENT] * 3)
+
+    assert isinstance(result, ServerUnavailable)
+
+
+@pytest.mark.parametrize("timeout", [None, 20])
+def test_waiting_for_a_node_that_stays_away_ends(wire: Wire, timeout: float | None) -> None:
+    """After the outage that is allowed, or with the caller's limit, the failure is told."""
+    now = 100.0
+    flow = wire.wait("i", timeout, clock=lambda: now)
+    next(flow)
+    flow.send(good())
+    now += 30.0
+
+    def go_on() -> None:
+        step = flow.send(None)
+        while True:
+            step = flow.send(None if isinstance(step, Pause) else NEVER_SENT)
+
+    with pytest.raises(ServerUnavailable):
+        go_on()
+
+
 def test_a_job_that_is_gone_ends_the_wait(wire: Wire) -> None:
     """An error of any poll is the wait's error."""
     result, _ = hold(wire.wait("i", 10), [good(), refusal(404, "job-not-found")])

@@ -176,3 +176,11 @@ def test_file_in_the_way_of_a_folder_is_told(node: Node) -> None:
         files.place("folder")
     with pytest.raises(Fail, match="no folder a "):
         files.folder("a")
+
+
+def test_ids_of_any_kind_make_file_names(node: Node) -> None:
+    """Ids of recurring jobs are no UUIDs; none leads out of its folder."""
+    result = node.call("report", {}, job_id="cron:../../x:2026")
+
+    assert result["path"] == "reports/cron_______x_2026.md"
+    assert node.names() == [result["path"]]

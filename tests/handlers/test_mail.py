@@ -19,6 +19,8 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 from gopher_node.errors import Fail, Retry
 from gopher_node.handlers import InvalidPayload
+from gopher_node.handlers.builtin.mail import start_tls
+from gopher_node.settings import Settings
 from tests.handlers.conftest import JOB, Node
 
 MAIL = {"to": "ada@example.org", "subject": "Hello", "body": "It works."}
@@ -84,7 +86,7 @@ async def test_without_a_server_the_mail_is_a_file(node: Node) -> None:
     assert (result["delivered"], result["path"]) == (False, str(path))
     assert "SMTP_HOST is not set" in result["note"]
     assert (message["To"], message["Subject"]) == ("ada@example.org", "Hello")
-    assert message.get_content() == "It works.\n"
+    assert message.get_content() == "It works.\r\n"
 
 
 async def test_repeated_run_replaces_the_file(node: Node) -> None:
@@ -242,6 +244,22 @@ async def test_password_is_not_sent_in_the_clear(node: Node) -> None:
         with pytest.raises(Fail, match="SMTP_TLS"):
             await node.call("email", MAIL)
     assert mailbox.mails == []
+
+
+@pytest.mark.parametrize(
+    ("smtp", "needed"),
+    [
+        ({"host": "mail.example.org"}, None),
+        ({"host": "mail.example.org", "username": "jobs"}, True),
+        ({"host": "mail.example.org", "tls": "starttls"}, True),
+        ({"host": "localhost", "username": "jobs"}, None),
+        ({"host": "127.0.0.1", "username": "jobs"}, None),
+        ({"host": "10.0.0.1", "username": "jobs"}, True),
+    ],
+)
+def test_login_elsewhere_needs_encryption(smtp: dict[str, Any], needed: bool | None) -> None:
+    """An offer to encrypt can be removed on the way, so a password does not depend on it."""
+    assert needed is start_tls(Settings(smtp=smtp))
 
 
 @pytest.fixture

@@ -26,6 +26,15 @@ end
 return out
 """
 
+_RESTORE = """
+local at = 2
+while ARGV[at] do
+  local key, verb, words = ARGV[1] .. ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  redis.call(verb, key, unpack(ARGV, at + 3, at + 2 + words))
+  at = at + 3 + words
+end
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -56,6 +65,29 @@ async def dump(store: Store) -> Dump:
         _text(key).removeprefix(start): Key(_text(kind), ttl, _value(_text(kind), [_text(item) for item in flat]))
         for key, kind, ttl, flat in found
     }
+
+
+async def restore(store: Store, content: Dump) -> None:
+    """Write what another namespace, or this one at another time, held. Only what has no time to live."""
+    words: list[Any] = []
+    for name, key in content.items():
+        verb, values = _writing(key)
+        words += [name, verb, len(values), *values]
+    await command(store, "EVAL", _RESTORE, 0, prefix(store), *words)
+
+
+def _writing(key: Key) -> tuple[str, list[Any]]:
+    match key.kind:
+        case "hash":
+            return "HSET", [part for pair in key.value.items() for part in pair]
+        case "zset":
+            return "ZADD", [part for member, score in key.value.items() for part in (repr(score), member)]
+        case "set":
+            return "SADD", list(key.value)
+        case "list":
+            return "RPUSH", key.value
+        case _:
+            return "SET", [key.value]
 
 
 def differences(before: Dump, after: Dump) -> list[str]:

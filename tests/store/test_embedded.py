@@ -8,10 +8,11 @@ import os
 import select
 import signal
 import stat
+import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Death:
 
 
 OWNER = """
-import asyncio, os, signal, sys
+import asyncio, os, signal, sys, uvloop
 from pathlib import Path
 from gopher_node.store.embedded import EmbeddedValkey
 
@@ -97,34 +98,32 @@ async def own():
     server = EmbeddedValkey(Path(sys.argv[1]))
     await server.start()
     if "fork" in sys.argv and os.fork() == 0:
-        os.close(1)
         os.read(int(sys.argv[3]), 1)
         os._exit(0)
     print("up", flush=True)
     await asyncio.Event().wait()
 
-asyncio.run(own())
+uvloop.run(own())
 """
 
 
-@asynccontextmanager
-async def owning_process(data_dir: Path, *arguments: str, pass_fds: tuple[int, ...] = ()) -> AsyncIterator[Any]:
+@contextmanager
+def owning_process(
+    data_dir: Path, *arguments: str, pass_fds: tuple[int, ...] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process of its own that owns the data directory, in a process group of its own."""
-    owner = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", OWNER, str(data_dir), *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,
-        pass_fds=pass_fds,
-    )
-    assert owner.stdout is not None
-    try:
-        assert await owner.stdout.readline() == b"up\n"
-        yield owner
-    finally:
-        if owner.returncode is None:
+    command = [sys.executable, "-c", OWNER, str(data_dir), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True, pass_fds=pass_fds) as owner:
+        try:
+            assert _line(owner) == b"up\n"
+            yield owner
+        finally:
             owner.kill()
-        await owner.wait()
-        await owner.stdout.read()
+
+
+def _line(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 async def freed(lock: Path) -> None:
@@ -217,7 +216,7 @@ async def test_a_cut_log_is_loaded_up_to_the_cut(tmp_path: Path) -> None:
 
 async def test_the_server_dies_with_a_killed_node(tmp_path: Path) -> None:
     """SIGKILL of the owning process ends the server, and the next owner finds the directory free and the data there."""
-    async with owning_process(tmp_path) as owner:
+    with owning_process(tmp_path) as owner:
         server = EmbeddedValkey(tmp_path)
         async with connected(server) as client:
             await client.set("kept", "yes")
@@ -234,25 +233,23 @@ async def test_the_server_dies_with_a_killed_node(tmp_path: Path) -> None:
 async def test_a_forked_child_of_a_killed_node_holds_nothing(tmp_path: Path) -> None:
     """A child that the node forked and that outlives it keeps neither the server alive nor the directory locked."""
     read_end, write_end = os.pipe()
-    try:
-        async with owning_process(tmp_path, "fork", str(read_end), pass_fds=(read_end,)) as owner:
-            gone = Death(await server_pid(EmbeddedValkey(tmp_path)))
-            owner.send_signal(signal.SIGKILL)
-            await gone()
+    with owning_process(tmp_path, "fork", str(read_end), pass_fds=(read_end,)) as owner:
+        os.close(read_end)
+        gone = Death(await server_pid(EmbeddedValkey(tmp_path)))
+        owner.kill()
+        await gone()
         async with running(tmp_path) as server:
             assert server.owner
-    finally:
         os.close(write_end)
-        os.close(read_end)
 
 
 async def test_ctrl_c_does_not_reach_the_server(tmp_path: Path) -> None:
     """SIGINT to the node's process group, as a terminal sends it, leaves the server running for the drain."""
-    async with owning_process(tmp_path) as owner:
+    with owning_process(tmp_path) as owner:
         server = EmbeddedValkey(tmp_path)
         before = await server_pid(server)
         os.killpg(owner.pid, signal.SIGINT)
-        assert await owner.stdout.readline() == b"interrupted\n"
+        assert _line(owner) == b"interrupted\n"
 
         assert await server_pid(server) == before
 
@@ -323,7 +320,7 @@ async def test_a_hung_orphan_is_killed_before_its_data_is_used(tmp_path: Path, m
     """A stopped server that answers nothing and ends at no signal but SIGKILL does not get a second one beside it."""
     monkeypatch.setattr(embedded, "SHUTDOWN_GRACE", 0.2)
     monkeypatch.setattr(embedded, "ANSWER_LIMIT", 0.2)
-    async with owning_process(tmp_path) as owner:
+    with owning_process(tmp_path) as owner:
         hung = EmbeddedValkey(tmp_path)
         async with connected(hung) as client:
             await client.set("kept", "yes")
@@ -440,7 +437,7 @@ async def test_a_path_too_long_for_a_socket_is_no_obstacle(tmp_path: Path) -> No
 async def test_a_deep_directory_of_a_killed_node_is_taken_over(tmp_path: Path) -> None:
     """The private place of the socket is used again after a SIGKILL, so that connected nodes find the next server."""
     deep = tmp_path.joinpath(*(["deep"] * 40))
-    async with owning_process(deep) as owner:
+    with owning_process(deep) as owner:
         before = EmbeddedValkey(deep).socket_path
         owner.kill()
     async with running(deep) as server:

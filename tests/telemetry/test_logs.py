@@ -20,13 +20,10 @@ from pydantic import BaseModel, SecretStr
 
 from gopher_node.job import Job, Lease, NewJob, Priority, State
 from gopher_node.telemetry import bind_job, configure_logging, get_logger
-
-TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+from gopher_node.telemetry.logs import NOISY
 
 
 class Lines(io.StringIO):
-    """What was logged."""
-
     def __call__(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.getvalue().removesuffix("\n").split("\n") if line]
 
@@ -41,19 +38,19 @@ def configure() -> Iterator[Callable[..., Lines]]:
     """Sets logging up as a node does, and puts all back as it was."""
     root = logging.root
     before = (root.handlers[:], root.level)
-    noisy = {name: logging.getLogger(name).level for name in ("asyncio", "aiohttp.access", "httpx2")}
+    levels = {name: logging.getLogger(name).level for name in (*NOISY, "asyncio")}
 
     def configure(level: str = "info", format: Any = "json", lines: Lines | None = None, **options: Any) -> Lines:
-        lines = Lines() if lines is None else lines
-        configure_logging(level, format, stream=lines, **options)
-        return lines
+        stream = Lines() if lines is None else lines
+        configure_logging(level, format, stream=stream, **options)
+        return stream
 
     yield configure
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
     root.handlers[:], root.level = before
     logging.captureWarnings(False)
-    for name, level in noisy.items():
+    for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
 
 
@@ -85,7 +82,7 @@ def test_the_usual_keys_come_first(lines: Lines) -> None:
     assert list(line) == ["time", "level", "msg", "node_id", "logger", "job_id", "duration"]
     assert (line["level"], line["msg"], line["node_id"]) == ("info", "job.finished", "node-1")
     assert (line["logger"], line["job_id"], line["duration"]) == ("gopher_node.worker", "6f1a", 0.5)
-    assert re.fullmatch(TIME, line["time"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["time"])
 
 
 def test_a_value_cannot_replace_a_usual_key(lines: Lines) -> None:
@@ -111,7 +108,7 @@ def test_levels_are_filtered(configure: Callable[..., Lines]) -> None:
 
 def test_a_filtered_line_costs_nothing(configure: Callable[..., Lines]) -> None:
     """What is filtered is not even rendered."""
-    lines = configure("info")
+    lines = configure()
 
     class Unprintable:
         def __str__(self) -> str:
@@ -343,23 +340,17 @@ def test_a_value_that_cannot_be_shown(lines: Lines) -> None:
 # Where lines go
 
 
-class Deaf(Lines):
-    """A stream that cannot be written."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self.error = error
-
-    def write(self, text: str, /) -> int:
-        raise self.error
-
-
 @pytest.mark.parametrize(
     "error", [BrokenPipeError(), OSError(28, "No space left on device"), ValueError("closed file")]
 )
 def test_a_line_that_cannot_be_written_is_dropped(configure: Callable[..., Lines], error: Exception) -> None:
     """A closed pipe or a full disk does not reach who logs."""
-    configure(lines=Deaf(error))
+
+    class Deaf(Lines):
+        def write(self, text: str, /) -> int:
+            raise error
+
+    configure(lines=Deaf())
     get_logger("x").error("a")
     logging.getLogger("x").error("a")
 
@@ -374,7 +365,7 @@ def test_a_stream_of_another_encoding(configure: Callable[..., Lines]) -> None:
 
     lines = configure(lines=Ascii())
     get_logger("x").info("grüße")
-    assert "gr\\xfc\\xdfe" in lines.getvalue()
+    assert r"gr\xfc\xdfe" in lines.getvalue()
 
 
 def test_lines_of_threads_do_not_mix(lines: Lines) -> None:

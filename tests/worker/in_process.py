@@ -40,7 +40,7 @@ def hold_interpreter(path: str) -> None:
 
 def tell_pid(path: str) -> None:
     with open(path, "w") as pipe:
-        pipe.write(str(os.getpid()))
+        pipe.write(f"{os.getpid()}\n")
 
 
 def die() -> None:

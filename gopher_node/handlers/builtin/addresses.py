@@ -13,7 +13,7 @@ Address = IPv4Address | IPv6Address
 Allowed = IPv4Network | IPv6Network | str
 
 # Beside what the ipaddress module knows, which depends on Python's version: shared address space (CGNAT), where a
-# cloud's metadata also lives; Azure's metadata; benchmarks; translation prefixes; 6to4 relays; discard-only; SRv6.
+# cloud's metadata also lives; Azure's metadata; benchmarks; translation prefixes; 6to4 and relays; discard-only; SRv6.
 SPECIAL = [
     ip_network(text)
     for text in (
@@ -27,6 +27,7 @@ SPECIAL = [
         "100::/64",
         "2001::/23",
         "2001:db8::/32",
+        "2002::/16",
         "3fff::/20",
         "5f00::/16",
         "fc00::/7",
@@ -44,7 +45,7 @@ def check_address(text: str, allow: Sequence[Allowed]) -> None:
     """Raises AddressRefused."""
     address = ip_address(text)
     inner = _unwrap(address)
-    if _is_public(address) and _is_public(inner):
+    if _is_public(inner):
         return
     for network in allow:
         if not isinstance(network, str) and (address in network or inner in network):
@@ -53,20 +54,16 @@ def check_address(text: str, allow: Sequence[Allowed]) -> None:
 
 
 def _unwrap(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for, if it does."""
+    """The IPv4 address that an IPv6 address is only another spelling of."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
-        if address.sixtofour is not None:
-            return address.sixtofour
         if address in NAT64:
             return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
 
 def _is_public(address: Address) -> bool:
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return True  # it is the inner address that counts
     if address.is_multicast or address.is_reserved or address.is_unspecified or address.is_loopback:
         return False
     return address.is_global and not any(address in network for network in SPECIAL)

@@ -47,8 +47,8 @@ class Files:
 
     def __init__(self, ctx: JobContext) -> None:
         self.root = Path(os.path.realpath(ctx.settings.files.root))
-        self._job = PART_PREFIX + re.sub(r"[^A-Za-z0-9-]", "_", ctx.job_id)
-        self._part = f"{self._job}-{ctx.attempt}.part"
+        self.job = job_name(ctx)
+        self._part = f"{PART_PREFIX}{self.job}-{ctx.attempt}.part"
         self._attempt = ctx.attempt
         self._swept: set[Path] = set()
 
@@ -98,7 +98,7 @@ class Files:
         if self._attempt == 1 or folder in self._swept:
             return
         self._swept.add(folder)
-        for stale in folder.glob(f"{self._job}-*.part"):
+        for stale in folder.glob(f"{PART_PREFIX}{self.job}-*.part"):
             if stale.name != self._part:
                 stale.unlink(missing_ok=True)
 
@@ -132,6 +132,11 @@ def open_file(path: Path) -> BufferedReader:
         os.close(descriptor)
         raise Fail(f"{path.name} is no regular file.", code="path-refused")
     return os.fdopen(descriptor, "rb")
+
+
+def job_name(ctx: JobContext) -> str:
+    """The job's id as a part of a file's name: not every id is a UUID."""
+    return re.sub(r"[^A-Za-z0-9-]", "_", ctx.job_id)
 
 
 def is_part(name: str) -> bool:

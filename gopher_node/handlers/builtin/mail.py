@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, AliasChoices, Field, StringConstraints
 
 from gopher_node.errors import Fail, Retry
-from gopher_node.handlers.builtin.files import write_whole
+from gopher_node.handlers.builtin.files import job_name, write_whole
 from gopher_node.handlers.builtin.payloads import Payload
 from gopher_node.handlers.context import JobContext
 
@@ -106,7 +106,7 @@ def compose(ctx: JobContext, payload: Email) -> EmailMessage:
     message["Subject"] = payload.subject
     message["Date"] = datetime.now(UTC)
     # From the job, so that a mail that was sent twice can be recognised, and mail systems do.
-    message["Message-ID"] = f"<{_plain_id(ctx)}@{sender.domain}>"
+    message["Message-ID"] = f"<{job_name(ctx)}@{sender.domain}>"
     message.set_content(payload.body)
     if payload.html is not None:
         message.add_alternative(payload.html, subtype="html")
@@ -134,14 +134,10 @@ def _all_recipients(payload: Email) -> list[str]:
     return list(dict.fromkeys(_parse_address(address).addr_spec for address in everyone))
 
 
-def _plain_id(ctx: JobContext) -> str:
-    return re.sub(r"[^A-Za-z0-9.-]", "_", ctx.job_id)
-
-
 def _write(ctx: JobContext, message: EmailMessage) -> Path:
     outbox = ctx.settings.data_dir / OUTBOX
     outbox.mkdir(parents=True, exist_ok=True)
-    path = outbox / f"{_plain_id(ctx)}.eml"
+    path = outbox / f"{job_name(ctx)}.eml"
     part = path.with_suffix(f".{ctx.attempt}.part")
     part.unlink(missing_ok=True)
     with write_whole(path, part) as file:
@@ -161,7 +157,7 @@ async def _deliver(
         hostname=smtp.host,
         port=smtp.port,
         use_tls=implicit,
-        start_tls=False if implicit or smtp.tls == "none" else _start_tls(ctx.settings),
+        start_tls=False if implicit or smtp.tls == "none" else start_tls(ctx.settings),
         username=smtp.username,
         password=smtp.password.get_secret_value() if smtp.password and smtp.username else None,
         timeout=SMTP_TIMEOUT,
@@ -191,7 +187,7 @@ async def _deliver(
         ) from error
 
 
-def _start_tls(settings: Settings) -> bool | None:
+def start_tls(settings: Settings) -> bool | None:
     """None is: if the server offers it. A password does not depend on an offer that anybody between can remove."""
     smtp = settings.smtp
     if smtp.tls == "starttls":

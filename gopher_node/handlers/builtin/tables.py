@@ -76,7 +76,7 @@ def report(ctx: JobContext, payload: Report) -> dict[str, Any]:
         payload, columns, totals
     ).encode()
     files = Files(ctx)
-    target = files.place(payload.destination or f"reports/{ctx.job_id}{ENDINGS[form]}")
+    target = files.place(payload.destination or f"reports/{files.job}{ENDINGS[form]}")
     with files.writing(target) as file:
         file.write(content)
     return {
@@ -93,7 +93,7 @@ def export(ctx: JobContext, payload: DataExport) -> dict[str, Any]:
     form = payload.format or _format(payload.destination, "csv")
     files = Files(ctx)
     ending = ENDINGS[form] + (".gz" if payload.gzip else "")
-    target = files.place(payload.destination or f"exports/{ctx.job_id}{ending}")
+    target = files.place(payload.destination or f"exports/{files.job}{ending}")
     with files.writing(target) as file, ExitStack() as packing:
         # Without name and time, so that the same records give the same bytes.
         packed: Any = packing.enter_context(gzip.GzipFile("", "wb", fileobj=file, mtime=0)) if payload.gzip else file

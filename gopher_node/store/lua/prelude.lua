@@ -176,8 +176,8 @@ end
 local function record_attempt(id, attempt, outcome, started, node, error)
   local key = P .. 'attempts:' .. id
   call('RPUSH', key, string.format(
-    '{"attempt":%s,"outcome":"%s","started_at":%s,"finished_at":%.0f,"node":"%s"%s}',
-    attempt, outcome, started or 'null', now, node or '', error and ',"error":' .. error or ''))
+    '{"attempt":%s,"outcome":"%s","started_at":%s,"finished_at":%.0f,"node":%s%s}',
+    attempt, outcome, started or 'null', now, cjson.encode(node or ''), error and ',"error":' .. error or ''))
   call('LTRIM', key, -ATTEMPTS_KEPT, -1)
 end
 

@@ -1,0 +1,179 @@
+"""What a worker takes from the store, how many, and how soon."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from gopher_node.errors import SettingError
+from gopher_node.job import NewJob, State
+
+from .conftest import Bench
+
+
+class Meter:
+    """Counts how many runs there are at once."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.most = 0
+
+    async def pass_through(self) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self.now -= 1
+
+
+async def test_slots_are_never_exceeded(bench: Bench) -> None:
+    """However many jobs wait, no more run at once than there are slots; and each runs once."""
+    meter = Meter()
+
+    @bench.registry.handler("pass")
+    async def enter() -> None:
+        await meter.pass_through()
+
+    await bench.store.submit_many([NewJob(type="pass") for _ in range(200)])
+    bench.start(concurrency=7)
+    settled = await bench.events.until_settled(200)
+
+    assert 7 == meter.most
+    assert 200 == len({entry.job.id for entry in settled})
+    assert {State.COMPLETED} == {entry.state for entry in settled}
+
+
+async def test_cap_of_a_type_holds_and_blocks_nobody(bench: Bench) -> None:
+    """A type with a `concurrency` never runs more at once on a node, and other types take the other slots."""
+    capped, free = Meter(), Meter()
+
+    @bench.registry.handler("capped", concurrency=2)
+    async def enter_capped() -> None:
+        await capped.pass_through()
+
+    @bench.registry.handler("free")
+    async def enter_free() -> None:
+        await free.pass_through()
+
+    await bench.store.submit_many([NewJob(type=type) for _ in range(50) for type in ("capped", "free")])
+    bench.start(concurrency=10)
+    await bench.events.until_settled(100)
+
+    assert 2 == capped.most
+    assert free.most > 2
+
+
+async def test_free_slot_of_a_capped_type_is_used_at_once(bench: Bench) -> None:
+    """The end of a capped run lets the next one start although nothing else wakes the worker."""
+
+    @bench.registry.handler("one", concurrency=1)
+    async def one() -> None: ...
+
+    await bench.store.submit_many([NewJob(type="one") for _ in range(20)])
+    bench.start(concurrency=10, poll_interval=60)
+
+    await bench.events.until_settled(20, timeout=5)
+
+
+async def test_wake_token_starts_the_job(bench: Bench) -> None:
+    """An idle worker starts a job when it is submitted, and not when it would have asked again."""
+
+    @bench.registry.handler("now")
+    async def now() -> None: ...
+
+    bench.start(poll_interval=60)
+    await bench.run("now")
+    latencies: list[float] = []
+
+    for done in range(2, 22):
+        began = time.perf_counter()
+        await bench.submit("now")
+        await bench.events.until_settled(done)
+        latencies.append(time.perf_counter() - began)
+
+    assert sorted(latencies)[len(latencies) // 2] < 0.1
+
+
+async def test_job_that_falls_due_is_found_without_a_token(bench: Bench) -> None:
+    """A wake-up that was lost costs one poll interval, no more."""
+
+    @bench.registry.handler("now")
+    async def now() -> None: ...
+
+    worker = bench.start(poll_interval=0.1)
+    await bench.run("now")
+    # The token goes to somebody who does nothing with it.
+    thief = asyncio.create_task(bench.store.wait_for_work(worker._claimer._pool, 5.0))  # pyright: ignore
+    await bench.submit("now")
+    await bench.events.until_settled(2)
+    thief.cancel()
+
+
+async def test_only_wished_types_are_taken(bench: Bench) -> None:
+    """With WORKER_TYPES, a node leaves the other types to others."""
+
+    @bench.registry.handler("mine")
+    async def mine() -> None: ...
+
+    @bench.registry.handler("theirs")
+    async def theirs() -> None: ...
+
+    theirs_id = await bench.submit("theirs")
+    bench.start(types=["mine"])
+    await bench.run("mine")
+
+    assert State.ENQUEUED is (await bench.store.get(theirs_id)).state
+
+
+def test_wished_type_without_a_handler_is_refused(bench: Bench) -> None:
+    """A type in WORKER_TYPES that nothing can run is a mistake, and the message says which."""
+    bench.registry.handler("known")(lambda: None)
+
+    with pytest.raises(SettingError, match="unknown, for which there is no handler; there are handlers for known"):
+        bench.build(types=["unknown"])
+
+
+async def test_outcomes_that_the_store_does_not_take_stop_the_claims(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that answers claims but no settlements is not asked for more than four jobs a slot."""
+    answering = asyncio.Event()
+    complete = bench.store.complete
+
+    async def late(*arguments: object) -> State | None:
+        await answering.wait()
+        return await complete(*arguments)  # pyright: ignore
+
+    @bench.registry.handler("now")
+    async def now() -> None: ...
+
+    monkeypatch.setattr(bench.store, "complete", late)
+    await bench.store.submit_many([NewJob(type="now") for _ in range(30)])
+    worker = bench.start(concurrency=2)
+    await bench.events.until(lambda: len(bench.events.named("started")) == 8)
+
+    assert (8, 0) == (worker.status().unsettled, worker.status().busy)
+    answering.set()
+    await bench.events.until_settled(30)
+
+
+async def test_status_tells_what_the_worker_does(bench: Bench) -> None:
+    """The status has what readiness and the dashboard need to know."""
+    leave = asyncio.Event()
+
+    @bench.registry.handler("stay")
+    async def stay() -> None:
+        await leave.wait()
+
+    worker = bench.start(concurrency=3)
+    assert worker.status().last_claim_age is None
+    await bench.submit("stay")
+    await bench.events.until_reported("started")
+    status = worker.status()
+    leave.set()
+
+    assert (3, 1, 0, 0) == (status.slots, status.busy, status.stuck, status.unsettled)
+    assert status.last_claim_age is not None
+    assert 0 <= status.last_claim_age < 5
+    assert (False, True, False) == (status.draining, status.store_ok, status.deaf)
+    assert status.session
