@@ -53,7 +53,6 @@ def lease(answer: list[Any]) -> Lease:
         timeout,
         due,
         tags,
-        cancel,
     ) = answer
     job = Job(
         id=id.decode(),
@@ -70,7 +69,6 @@ def lease(answer: list[Any]) -> Lease:
         max_crashes=int(max_crashes),
         timeout_ms=int(timeout) if timeout else None,
         due_ms=int(due) if due else None,
-        cancel_requested=bool(cancel),
         tags=tuple(tags.decode().split()) if tags else (),
     )
     return Lease(job, nonce.decode())

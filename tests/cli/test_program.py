@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import PROGRAM, clean_environment
+from tests.cli.processes import PROGRAM, clean_environment
 
 pytestmark = pytest.mark.process
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import orjson
@@ -14,7 +17,7 @@ import pytest
 from gopher_node.cli.reload import Sources, node_command
 from gopher_node.client import Client
 from gopher_node.settings import Settings
-from tests.cli.conftest import PROGRAM, Lines, clean_environment, end
+from tests.cli.processes import PROGRAM, Lines, clean_environment, end
 
 HANDLER = """
 from gopher_node import handler
@@ -126,3 +129,30 @@ def test_a_setting_that_cannot_be_used_ends_it(tmp_path: Path) -> None:
 
     assert done.returncode == 78
     assert '--port="many"' in done.stderr
+
+
+@pytest.mark.process
+def test_ctrl_c_stops_both_gracefully(tmp_path: Path) -> None:
+    """The terminal's signal reaches parent and child; the node drains once, and is not hurried."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, "--reload", "--port=0", "--log-format=json"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdin=theirs,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    lines = Lines(process)
+
+    try:
+        lines.next_with("node.started")
+        os.write(ours, b"\x03")
+        lines.next_with("node.stopped")
+        assert process.wait(30) == 0
+    finally:
+        end(process, lines)
+        os.close(ours)
+    assert not lines.any_with("node.stopping_now")

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from gopher_node.client import AsyncClient, Client
+from tests.cli.processes import running_node
 
 Act = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -115,3 +116,9 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
     yield connect
     for either in made:
         await either.close()
+
+
+@pytest.fixture(scope="session")
+def node_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_node(tmp_path_factory.mktemp("node")) as url:
+        yield url

@@ -7,6 +7,7 @@ import inspect
 import socket
 from typing import Any
 
+import httpx2
 import pytest
 from aiohttp import web
 
@@ -250,3 +251,14 @@ async def test_clients_are_context_managers(stage: Any) -> None:
             return client.get(ID).job_id
 
     assert await asyncio.to_thread(use) == ID
+
+
+def test_a_program_can_be_tested_without_a_node() -> None:
+    """Who writes tests for code that uses a client can answer in the node's place."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        assert request.url.path == f"/api/v1/jobs/{ID}"
+        return httpx2.Response(200, json=JOB)
+
+    with Client(transport=httpx2.MockTransport(answer)) as client:
+        assert client.get(ID).status is State.ENQUEUED

@@ -17,19 +17,19 @@ if not call('ZSCORE', P .. 'pools', pool) then return {'no-pool'} end
 
 local reply = {'ok', false}
 
-local FIELDS = {'type', 'state', 'priority', 'created', 'group', 'payload', 'errors', 'crashes', 'max_retries',
-                'max_crashes', 'timeout', 'due', 'tags', 'cancel', 'attempt', 'nonce', 'session'}
-local function describe(id, job, attempt, nonce)
-  local payload = job[6] or call('GET', P .. 'payload:' .. id)
-  return {id, attempt, nonce, job[1], job[3], job[4], job[5], payload, job[7], job[8], job[9], job[10], job[11],
-          job[12], job[13], job[14]}
+local FIELDS = {'created', 'payload', 'attempt', 'max_retries', 'max_crashes', 'timeout', 'due', 'tags', 'errors', 'crashes'}
+local function describe(id, kind, priority, group, job, attempt, nonce)
+  return {id, attempt, nonce, kind, priority, job[1], group, job[2] or call('GET', P .. 'payload:' .. id),
+          job[9], job[10], job[4], job[5], job[6], job[7], job[8]}
 end
 
 if holder[2] == claim_id then
   for id in string.gmatch(holder[3] or '', '%S+') do
-    local job = call('HMGET', P .. 'job:' .. id, unpack(FIELDS))
-    if job[2] == 'processing' and job[17] == session then
-      reply[#reply + 1] = describe(id, job, tonumber(job[15]), job[16])
+    local key = P .. 'job:' .. id
+    local held = call('HMGET', key, 'state', 'session', 'type', 'priority', 'group', 'nonce')
+    if held[1] == 'processing' and held[2] == session then
+      local job = call('HMGET', key, unpack(FIELDS))
+      reply[#reply + 1] = describe(id, held[3], held[4], held[5], job, tonumber(job[3]), held[6])
     end
   end
   return reply
@@ -43,15 +43,12 @@ end
 
 local batch, leases = {}, {}
 
-local function take(id)
+local function take(id, kind, priority, group)
   local key = P .. 'job:' .. id
   local job = call('HMGET', key, unpack(FIELDS))
-  if not job[1] then return end
-  local kind, priority = job[1], job[3]
-  local attempt = (tonumber(job[15] or nil) or 0) + 1
+  local attempt = (job[3] or 0) + 1
   local nonce = string.sub(nonces, #batch * 16 + 1, #batch * 16 + 16)
-  local timeout = tonumber(job[11] or nil)
-  local allowed = timeout and timeout + grace or deadlines[kind] or default_deadline
+  local allowed = job[6] and job[6] + grace or deadlines[kind] or default_deadline
   call('HSET', key, 'state', 'processing', 'attempt', attempt, 'nonce', nonce, 'session', session,
        'node', holder[4], 'started', now)
   batch[#batch + 1] = id
@@ -59,7 +56,7 @@ local function take(id)
   leases[#leases + 1] = id
   count('enqueued', priority, kind, -1)
   count('processing', priority, kind, 1)
-  reply[#reply + 1] = describe(id, job, attempt, nonce)
+  reply[#reply + 1] = describe(id, kind, priority, group, job, attempt, nonce)
 end
 
 -- The longest-waiting type of a level that this node has room for.
@@ -84,7 +81,7 @@ local function serve(priority, kind, most)
     if not group then break end
     local lane = P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group
     local popped = call('ZPOPMIN', lane, first[2] and 1 or most - taken)
-    for i = 1, #popped, 2 do take(popped[i]) end
+    for i = 1, #popped, 2 do take(popped[i], kind, priority, group) end
     taken = taken + #popped / 2
     if call('EXISTS', lane) == 0 then
       call('ZREM', groups, group)

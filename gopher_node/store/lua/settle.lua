@@ -17,29 +17,34 @@ end
 
 local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, at)
   local key = P .. 'job:' .. id
-  local job = call('HMGET', key, 'state', 'nonce', 'attempt', 'settled', 'type', 'priority', 'group', 'errors',
-                   'max_retries', 'cancel', 'session', 'started', 'node', 'retention', 'watched')
+  local job = call('HMGET', key, 'state', 'nonce', 'attempt', 'settled', 'type', 'priority', 'session', 'retention', 'watched')
   if job[4] and string.sub(job[4], 1, #nonce + 1) == nonce .. ':' then return string.sub(job[4], #nonce + 2) end
   if job[1] ~= 'processing' or job[2] ~= nonce or job[3] ~= attempt then
     total('stale')
     return 'stale'
   end
-  local kind, priority, group = job[5], job[6], job[7] or ''
-  local errors = tonumber(job[8] or nil) or 0
+  local kind, priority = job[5], job[6]
+  -- What only an unsuccessful end needs.
+  local group, errors, max_retries, cancel, started, node
+  if outcome ~= 'complete' then
+    group, errors, max_retries, cancel, started, node =
+      unpack(call('HMGET', key, 'group', 'errors', 'max_retries', 'cancel', 'started', 'node'))
+  end
+  errors = tonumber(errors or nil) or 0
   local state
   if outcome == 'complete' then
     state = 'completed'
   elseif outcome == 'cancelled' then
     state = 'cancelled'
   elseif outcome == 'release' then
-    state = job[10] and 'cancelled' or 'enqueued'
+    state = cancel and 'cancelled' or 'enqueued'
   else
     errors = errors + 1
     if outcome == 'fail' then
       state = 'failed'
-    elseif job[10] then
+    elseif cancel then
       state = 'cancelled'
-    elseif errors > tonumber(job[9]) then
+    elseif errors > tonumber(max_retries) then
       state = 'failed'
     else
       state = delay > 0 and 'scheduled' or 'enqueued'
@@ -57,22 +62,22 @@ local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, 
   if state == 'completed' or state == 'failed' or state == 'cancelled' then set('finished', now) end
   call('HSET', key, unpack(fields))
   count('processing', priority, kind, -1)
-  leave_processing(id, job[11])
+  leave_processing(id, job[7])
   if outcome ~= 'complete' then
     local ended = outcome == 'release' and 'released' or outcome == 'cancelled' and 'cancelled' or 'error'
-    record_attempt(id, attempt, ended, job[12], job[13], body ~= '' and body or nil)
+    record_attempt(id, attempt, ended, started, node, body ~= '' and body or nil)
   end
 
   if state == 'enqueued' then
-    enqueue(id, kind, priority, group, outcome == 'release')
+    enqueue(id, kind, priority, group or '', outcome == 'release')
     total(outcome == 'release' and 'released' or 'retried')
   elseif state == 'scheduled' then
     call('ZADD', P .. 'due', now + delay, id)
     count('scheduled', priority, kind, 1)
     total('retried')
   else
-    finish(id, kind, priority, state, tonumber(job[14] or nil))
-    if job[15] then tell_watchers(id) end
+    finish(id, kind, priority, state, tonumber(job[8] or nil))
+    if job[9] then tell_watchers(id) end
   end
   if state == 'completed' then
     for n = 1, follow_ups do store_job(at + (n - 1) * NEW_JOB_FIELDS) end
