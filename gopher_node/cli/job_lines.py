@@ -31,7 +31,7 @@ def show_job(job: JobView) -> None:
             ("Priority", job.priority.label),
             ("Group", job.group or None),
             ("Tags", ", ".join(job.tags) or None),
-            ("Runs", f"{job.attempt} ({job.errors} errors, {job.max_retries} retries allowed, {job.crashes} crashes)"),
+            ("Runs", f"{job.attempt} (errors {job.errors}, crashes {job.crashes}; retries allowed {job.max_retries})"),
             ("Created", show.moment(job.created_at)),
             ("Due", show.moment(job.execute_at)),
             ("Started", show.moment(job.started_at)),

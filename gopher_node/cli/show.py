@@ -23,6 +23,9 @@ COLOURS = {
     "cancelled": "dim",
 }
 
+# An id that is broken over two lines cannot be copied, and a time not be read.
+_UNBROKEN = frozenset({"id", "failed at", "started"})
+
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
@@ -129,8 +132,8 @@ def _write_rich_table(columns: Sequence[str], cells: list[list[str]], numeric: S
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
         right = bool(numeric) and numeric[index]
-        # An id that is cut cannot be copied.
-        table.add_column(Text(column), justify="right" if right else "left", no_wrap=column == "id", overflow="fold")
+        whole = column in _UNBROKEN
+        table.add_column(Text(column), justify="right" if right else "left", no_wrap=whole, overflow="fold")
     for row in cells:
         table.add_row(*(Text(text, style=COLOURS.get(text, "")) for text in row))
     _console().print(table)

@@ -59,7 +59,7 @@ class AsyncClient:
         return await self._follow(self._wire.wait(job_id, timeout))
 
     def list(self, *, limit: int | None = None, **filters: Unpack[JobFilter]) -> AsyncIterator[JobView]:
-        """All jobs that match, newest first, asked for page by page; at most `limit` of them."""
+        """Jobs that match, at most `limit`: those running and waiting, then those that ended, the latest first."""
         return self._walk(calls.jobs(limit, **filters))
 
     async def cancel(self, job_id: str) -> JobView:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Any
 
 import orjson
 
 from gopher_node.job import Job, Lease, NewJob, Priority, State
 from gopher_node.store.values import Overdue, Pulse, Stats, Submitted, Survey
+
+# As a script writes a score. What float() accepts beyond that, such as nan, would make the list's script fail.
+_SCORE = re.compile(r"-?[0-9]+(\.[0-9]+)?(e\+?[0-9]+)?")
 
 
 def new_job_fields(job: NewJob) -> tuple[Any, ...]:
@@ -154,9 +158,8 @@ def decode_cursor(cursor: str | None) -> list[str]:
         return ["", "", ""]
     try:
         parts = base64.urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)).decode().split("\n")
-        if len(parts) != 3:
+        if len(parts) != 3 or not _SCORE.fullmatch(parts[1]):
             raise ValueError
-        float(parts[1])
     except (ValueError, binascii.Error):
         raise ValueError("The cursor is not one that a list has given out.") from None
     return parts

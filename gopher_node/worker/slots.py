@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 
 from gopher_node.handlers import Handler
 
 
 class _Gate:
-    __slots__ = ("free",)
+    """Free slots, and how many of them the last claim was offered and has not used."""
+
+    __slots__ = ("free", "offered")
 
     def __init__(self, free: int) -> None:
         self.free = free
+        self.offered: float = math.inf
 
 
 class Slots:
     """
     Counts free slots: of the node, of each type whose handler has a `concurrency`, and of all that need a process.
 
-    `opened` is set when a slot becomes free where there was none.
+    `opened` is set when there is a free slot that the last claim might have used had it been offered.
     """
 
     def __init__(self, total: int, handlers: Iterable[Handler], processes: int) -> None:
@@ -35,26 +39,33 @@ class Slots:
             if gates:
                 self._gates[handler.type] = gates
 
-    def take(self, type: str) -> None:
-        self.free -= 1
-        for gate in self._gates.get(type, ()):
-            gate.free -= 1
-
-    def give_back(self, type: str) -> None:
-        self.free += 1
-        opened = self.free == 1
-        for gate in self._gates.get(type, ()):
-            gate.free += 1
-            opened = opened or gate.free == 1
-        if opened:
-            self.opened.set()
-
     def limits(self) -> dict[str, int]:
-        """Free slots of the types that have fewer of them than the node."""
+        """For a claim that is now made: free slots of the types that have fewer of them than the node."""
         limits: dict[str, int] = {}
         for type, gates in self._gates.items():
             free = min(gate.free for gate in gates)
             if free < self.free:
                 # One claim may take several types that share a gate, and so more than it lets through: they wait.
                 limits[type] = max(0, free)
+            for gate in gates:
+                gate.offered = gate.free if gate.free < self.free else math.inf
         return limits
+
+    def take(self, type: str) -> None:
+        self.free -= 1
+        for gate in self._gates.get(type, ()):
+            gate.free -= 1
+            gate.offered -= 1
+            # One was given back while the claim was under way.
+            if gate.offered <= 0 < gate.free:
+                self.opened.set()
+
+    def give_back(self, type: str) -> None:
+        self.free += 1
+        if self.free == 1:
+            self.opened.set()
+        for gate in self._gates.get(type, ()):
+            gate.free += 1
+            # The claim used all it was offered, so more may be waiting.
+            if gate.offered <= 0:
+                self.opened.set()

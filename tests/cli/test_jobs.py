@@ -153,7 +153,7 @@ def test_get_shows_a_job(at_node: Any) -> None:
     assert shown["Job"] == job_id
     assert (shown["Status"], shown["Priority"], shown["Group"], shown["Tags"]) == ("completed", "normal", "acme", "x")
     assert shown["Payload"] == shown["Result"] == '{"a":"ä"}'
-    assert shown["Runs"].startswith("1 (0 errors, 3 retries allowed")
+    assert shown["Runs"].startswith("1 (errors 0, crashes 0; retries allowed 3)")
     assert "took 0." in shown["Finished"]
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import signal
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import orjson
@@ -25,6 +23,13 @@ from gopher_node import handler
 @handler("version")
 async def version() -> int:
     return {number}
+"""
+
+# Makes the standard input the terminal whose Ctrl-C reaches this process and its children.
+OWN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
@@ -136,13 +141,12 @@ def test_ctrl_c_stops_both_gracefully(tmp_path: Path) -> None:
     """The terminal's signal reaches parent and child; the node drains once, and is not hurried."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [*PROGRAM, "--reload", "--port=0", "--log-format=json"],
+        [sys.executable, "-c", OWN_TERMINAL, *PROGRAM, "--reload", "--port=0", "--log-format=json"],
         cwd=tmp_path,
         env=clean_environment(),
         stdin=theirs,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(theirs)
     lines = Lines(process)

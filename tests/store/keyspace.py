@@ -99,24 +99,21 @@ def differences(before: Dump, after: Dump) -> list[str]:
     ]
 
 
-def canonical(found: Dump) -> dict[str, Any]:
-    """
-    A dump without what differs between two runs of the same story: times, random names, turns.
-
-    Sessions are told apart from one another by nothing but what they hold.
-    """
-    plain = {_mask(key): _mask(_plain(entry.value)) for key, entry in found.items() if key != "turn"}
-    return dict(sorted(plain.items()))
+def canonical(found: Dump) -> list[tuple[str, list[str]]]:
+    """A dump without what differs between two runs of the same story: times, random names, turns, orders of hashes."""
+    return sorted((_mask(name), _parts(key)) for name, key in found.items() if name != "turn")
 
 
-def _plain(value: Value) -> str:
-    match value:
-        case dict():
-            return str(sorted(value.items()))
-        case set():
-            return str(sorted(value))
+def _parts(key: Key) -> list[str]:
+    match key.kind:
+        case "hash" | "zset":
+            return sorted(_mask(f"{name}={value}") for name, value in key.value.items())
+        case "set":
+            return sorted(_mask(member) for member in key.value)
+        case "list":
+            return [_mask(item) for item in key.value]
         case _:
-            return str(value)
+            return [_mask(key.value)]
 
 
 def _mask(text: str) -> str:

@@ -33,9 +33,14 @@ class Reports:
 
     def __init__(self) -> None:
         self._told: asyncio.Queue[tuple[str, Mapping[str, object]]] = asyncio.Queue()
+        self._names: set[str] = set()
 
     def __call__(self, event: str, /, **fields: object) -> None:
+        self._names.add(event)
         self._told.put_nowait((event, fields))
+
+    def told(self, event: str) -> bool:
+        return event in self._names
 
     async def next(self, event: str) -> Mapping[str, object]:
         async with asyncio.timeout(20):
@@ -316,6 +321,28 @@ async def test_an_orphan_is_stopped_and_its_data_kept(tmp_path: Path) -> None:
             assert await client.get("kept") == "yes"
 
 
+async def test_an_orphan_that_is_slow_to_stop_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No second server is started on the data while the first, which has been told to stop, is still there."""
+    monkeypatch.setattr(embedded, "ANSWER_LIMIT", 0.1)
+    reports = Reports()
+    server = EmbeddedValkey(tmp_path, reports)
+    async with orphan(tmp_path) as pid:
+        os.kill(pid, signal.SIGSTOP)
+        starting = asyncio.create_task(server.start())
+        await reports.next("orphan_found")
+        for _ in range(3):
+            assert await server._answers()
+        assert not reports.told("started")
+
+        gone = Death(pid)
+        os.kill(pid, signal.SIGCONT)
+        await gone()
+        await starting
+        async with connected(server) as client:
+            assert await client.get("kept") == "yes"
+        await server.stop()
+
+
 async def test_a_hung_orphan_is_killed_before_its_data_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped server that answers nothing and ends at no signal but SIGKILL does not get a second one beside it."""
     monkeypatch.setattr(embedded, "SHUTDOWN_GRACE", 0.2)
@@ -382,6 +409,36 @@ async def test_a_start_that_is_given_up_leaves_nothing_behind(tmp_path: Path, mo
         await starting
     await gone()
     assert not server.owner
+
+
+async def test_a_start_that_is_given_up_in_the_middle_of_a_spawn_loses_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start cancelled while its server is being spawned ends that server too before it returns."""
+    spawn, spawned, may_return = asyncio.create_subprocess_exec, asyncio.Event(), asyncio.Event()
+
+    async def slow_spawn(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await spawn(*arguments, **options)
+        spawned.set()
+        await may_return.wait()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slow_spawn)
+    starting = asyncio.create_task(EmbeddedValkey(tmp_path).start())
+    await spawned.wait()
+    starting.cancel()
+    may_return.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    with (tmp_path / "valkey" / "server.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+async def test_a_locale_that_the_host_lacks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server starts also where LC_ALL, as a remote login may pass it on, names no locale of the host's."""
+    monkeypatch.setenv("LC_ALL", "xx_XX.UTF-8")
+    async with running(tmp_path) as server:
+        assert server.healthy
 
 
 async def test_a_server_that_will_not_start_is_named_with_its_log(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +95,70 @@ async def bench(store: Store, valkey_url: str, tmp_path: Path) -> AsyncIterator[
         worker.release_now()
         with contextlib.suppress(Exception):
             await task
+
+
+class Gate:
+    """Something for a handler in a thread to wait at, and for a test to open."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._never = threading.Event()
+        self.entered = asyncio.Event()
+        self.opened = threading.Event()
+
+    def wait(self) -> None:
+        self._loop.call_soon_threadsafe(self.entered.set)
+        assert self.opened.wait(30)
+
+    def pause(self) -> None:
+        """Let the other threads run, for a handler that has to look again and again."""
+        self._never.wait(0.001)
+
+
+@pytest.fixture
+async def gate() -> AsyncIterator[Gate]:
+    gate = Gate()
+    yield gate
+    gate.opened.set()
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    """A named pipe, through which another process tells its process id."""
+    path = tmp_path / "pid"
+    os.mkfifo(path)
+    return path
+
+
+async def pid_from(pipe: Path) -> int:
+    # Open for writing too, so that it has no end before somebody has written.
+    with open(os.open(pipe, os.O_RDWR | os.O_NONBLOCK), "rb") as end:
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), end
+        )
+        try:
+            async with asyncio.timeout(20):
+                return int(await reader.readline())
+        finally:
+            transport.close()
+
+
+async def until_gone(pid: int) -> None:
+    """Return when the process has ended. One that is nobody's child by now counts as ended once it is a zombie."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(handle, ended.set)
+    try:
+        async with asyncio.timeout(10):
+            await ended.wait()
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
 
 
 class Relay:

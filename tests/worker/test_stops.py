@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +15,12 @@ from gopher_node.job import Job, State
 from gopher_node.worker import Patience
 
 from . import in_process
-from .conftest import Bench
+from .conftest import Bench, Gate, pid_from, until_gone
 
 
 def code_of(job: Job) -> str:
     assert job.error is not None
     return job.error["code"]
-
-
-@pytest.fixture
-def pipe(tmp_path: Path) -> Path:
-    """A named pipe, through which a handler in a process tells its process id."""
-    path = tmp_path / "pid"
-    os.mkfifo(path)
-    return path
-
-
-async def pid_from(pipe: Path) -> int:
-    # Open for writing too, so that it has no end before the handler has written.
-    with open(os.open(pipe, os.O_RDWR | os.O_NONBLOCK), "rb") as end:
-        reader = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), end
-        )
-        try:
-            return int(await reader.readline())
-        finally:
-            transport.close()
-
-
-async def until_gone(pid: int) -> None:
-    """Return when no such process runs any more. It must be a child of this one that is about to end."""
-    async with asyncio.timeout(10):
-        while Path(f"/proc/{pid}").exists():
-            await asyncio.sleep(0)
-
-
-class Gate:
-    """Something for a handler in a thread to wait at, and for a test to open."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.entered = asyncio.Event()
-        self.opened = threading.Event()
-
-    def wait(self) -> None:
-        self._loop.call_soon_threadsafe(self.entered.set)
-        assert self.opened.wait(30)
-
-
-@pytest.fixture
-async def gate() -> Any:
-    gate = Gate()
-    yield gate
-    gate.opened.set()
 
 
 async def forever() -> None:
@@ -293,7 +243,7 @@ async def test_running_thread_is_told_of_its_cancel(bench: Bench, gate: Gate, he
     def slow(ctx: JobContext) -> None:
         gate.wait()
         while not ctx.cancel_requested:
-            time.sleep(0.001)
+            gate.pause()
         loop.call_soon_threadsafe(asked.set)
         if heeds:
             ctx.raise_if_cancelled()
