@@ -16,7 +16,7 @@ import uvloop
 
 from gopher_node import __version__
 from gopher_node.api import ApiServer, make_app
-from gopher_node.errors import SettingError, StoreUnavailable, UnusableStore
+from gopher_node.errors import GopherError, SettingError, StoreUnavailable, UnusableStore
 from gopher_node.handlers import Registry, registry
 from gopher_node.scheduler import Scheduler
 from gopher_node.settings import Settings
@@ -60,6 +60,11 @@ def _process_lives(node_id: str) -> bool:
     return True
 
 
+def _first_of(group: BaseExceptionGroup[GopherError]) -> GopherError:
+    first = group.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
 class Node:
     """
     One process: the parts of its role, and what is known of them.
@@ -94,6 +99,13 @@ class Node:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 await self._run_parts(stack)
+        except BaseExceptionGroup as group:
+            # A part that fails takes the node with it, and whoever watches over the node starts it anew.
+            refusal, rest = group.split(GopherError)
+            if refusal is not None and rest is None:
+                raise _first_of(refusal) from group
+            log.error("node.failed", exc_info=group)
+            return 1
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
@@ -161,9 +173,7 @@ class Node:
         return Store(connections, namespace=settings.namespace, retention=retention, patience=settings.redis.timeout)
 
     async def _start_api(self, stack: contextlib.AsyncExitStack, store: Store) -> ApiServer:
-        app = make_app(
-            store=store, registry=self._registry, settings=self.settings, events=self._events, status=self
-        )
+        app = make_app(store=store, registry=self._registry, settings=self.settings, events=self._events, status=self)
         api = ApiServer(app)
         server = self.settings.server
         try:

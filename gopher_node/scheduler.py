@@ -88,9 +88,8 @@ class Scheduler:
         """Until cancelled."""
         self._store.on_scheduled = self._set_alarm
         # Once a minute is often enough: each settle prunes too. Node for node at another second, to spread the work.
-        prune = aiocron.crontab(
-            f"{random.randrange(60)} * * * * *", func=self.prune, start=True, loop=asyncio.get_running_loop()
-        )
+        prune = aiocron.Cron(f"{random.randrange(60)} * * * * *", self.prune, loop=asyncio.get_running_loop())
+        prune.start()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._forever(self.promote), name="promote")

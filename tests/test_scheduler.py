@@ -104,7 +104,7 @@ def test_forward_step_makes_no_run_overdue_that_began_before(clock: Clock) -> No
     clock.pass_time(300)
     _, in_time = reaper.judge(Survey(clock.store_ms, {}, [run]))
 
-    assert [] == at_once
+    assert at_once == []
     assert [run] == in_time
 
 
@@ -155,7 +155,7 @@ async def test_earlier_job_sets_the_alarm_forward(store: Store) -> None:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    assert State.ENQUEUED == (await store.get(soon.id)).state
+    assert (await store.get(soon.id)).state == State.ENQUEUED
 
 
 async def test_ten_schedulers_promote_each_job_once(store: Store) -> None:
@@ -178,7 +178,7 @@ async def test_ten_schedulers_promote_each_job_once(store: Store) -> None:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    assert 1000 == len(set(seen))
+    assert len(set(seen)) == 1000
 
 
 async def test_dead_sessions_jobs_run_again(store: Store) -> None:
@@ -197,7 +197,7 @@ async def test_dead_sessions_jobs_run_again(store: Store) -> None:
 
     assert time.monotonic() - started < 1.0 + 1.5
     found = await store.get(job.id)
-    assert (State.ENQUEUED, 1, 0) == (found.state, found.crashes, found.errors)
+    assert (found.state, found.crashes, found.errors) == (State.ENQUEUED, 1, 0)
 
 
 async def test_orphans_are_reaped_at_once(store: Store) -> None:
@@ -210,4 +210,4 @@ async def test_orphans_are_reaped_at_once(store: Store) -> None:
 
     await Scheduler(store, Events()).reap_orphans(lambda node: node == "alive")
 
-    assert [State.ENQUEUED, State.PROCESSING] == [(await store.get(job.id)).state for job in jobs]
+    assert [(await store.get(job.id)).state for job in jobs] == [State.ENQUEUED, State.PROCESSING]

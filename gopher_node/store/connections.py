@@ -95,7 +95,9 @@ class Connections:
 
     async def _connection(self, pool: ConnectionPool[Any]) -> Connection:
         try:
-            return await pool.get_connection()
+            # redis-py would wait for ever for a server that takes a connection and then says nothing.
+            async with asyncio.timeout(self.timeout):
+                return await pool.get_connection()
         except (AuthenticationError, AuthorizationError) as error:
             raise UnusableStore(f"The store refused to let us in: {error}. Check REDIS_URL and REDIS_PASSWORD.") from error
         except BusyLoadingError as error:

@@ -82,7 +82,9 @@ def _renew(orders: dict[str, Any], parent: int) -> None:
 
 def _end_with_parent() -> None:
     """The parent holds the other end of standard input, which closes however the parent ends."""
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: its lock, held here, would abort an interpreter that ends by itself.
+    while os.read(0, 1024):
+        pass
     os._exit(0)
 
 

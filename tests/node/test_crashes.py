@@ -3,175 +3,153 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
+import redis
 
+from tests.node.conductor import Conductor, conducting
 from tests.node.node_process import NodeProcess, running
 
 pytestmark = pytest.mark.process
 
 
-async def submit_until_refused(node: NodeProcess, path: Path, seconds: float, accepted: list[str]) -> None:
-    """Keep submitting until the node no longer answers; remember what it accepted."""
+@pytest.fixture
+async def conductor() -> AsyncIterator[Conductor]:
+    async with conducting() as conductor:
+        yield conductor
+
+
+class Load:
+    """Submitters that keep a node busy. What it accepted is remembered; what it refuses, they try again."""
+
+    def __init__(self, node: NodeProcess, conductor: Conductor) -> None:
+        self.accepted: list[str] = []
+        self._node = node
+        self._body = {"type": "slow", "payload": {"port": conductor.port, "seconds": 0.05}}
+
+    async def submit(self) -> None:
+        """Until the node is gone."""
+        try:
+            while True:
+                status, answer = await self._node.request("POST", "/api/v1/jobs", json=self._body)
+                assert status in (201, 503), answer
+                if status == 201:
+                    self.accepted.append(answer["job_id"])
+        except (aiohttp.ClientError, OSError):
+            return
+
+
+@asynccontextmanager
+async def loading(node: NodeProcess, conductor: Conductor) -> AsyncIterator[Load]:
+    load = Load(node, conductor)
+    submitters = [asyncio.create_task(load.submit()) for _ in range(8)]
     try:
-        while True:
-            status, job = await node.request(
-                "POST", "/api/v1/jobs", json={"type": "slow", "payload": {"path": str(path), "seconds": seconds}}
-            )
-            if status == 503:
-                return
-            assert status == 201, job
-            accepted.append(job["job_id"])
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return
+        yield load
+    finally:
+        for submitter in submitters:
+            submitter.cancel()
+        await asyncio.gather(*submitters, return_exceptions=True)
 
 
-async def load(node: NodeProcess, path: Path, accepted: list[str], at_least: int) -> list[asyncio.Task[None]]:
-    """Eight submitters at work; returns when so many jobs have been accepted."""
-    tasks = [asyncio.create_task(submit_until_refused(node, path, 0.05, accepted)) for _ in range(8)]
-    async with asyncio.timeout(30):
-        while len(accepted) < at_least:
-            await asyncio.wait(tasks, timeout=0.01)
-    return tasks
-
-
-async def all_completed(node: NodeProcess, ids: list[str]) -> Counter[str]:
+async def outcomes(node: NodeProcess, ids: list[str]) -> Counter[str]:
     ended = await asyncio.gather(*[node.ended(id) for id in ids])
     return Counter(job["status"] for job in ended)
 
 
-async def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
-    """The node drains and ends with 0; its successor on the same directory finishes what was accepted, none run twice."""
-    accepted: list[str] = []
-    trace = tmp_path / "trace"
-    async with running(f"--data-dir={tmp_path}", "--handlers=userjobs") as node:
-        tasks = await load(node, trace, accepted, 200)
-        began = time.monotonic()
+async def test_sigterm_under_load_loses_nothing(tmp_path: Path, conductor: Conductor) -> None:
+    """The node drains and ends with 0; its successor finishes what was accepted, and nothing runs twice."""
+    async with running(f"--data-dir={tmp_path}", "--handlers=userjobs") as node, loading(node, conductor) as load:
+        await conductor.heard(200)
         node.kill(signal.SIGTERM)
-        code = await node.wait()
-        took = time.monotonic() - began
-        await asyncio.gather(*tasks)
+        code = await node.wait(20)
 
     async with running(f"--data-dir={tmp_path}", "--handlers=userjobs") as successor:
-        ended = await all_completed(successor, accepted)
+        ended = await outcomes(successor, load.accepted)
 
-    assert 0 == code
-    assert took < 20
-    assert Counter(completed=len(accepted)) == ended
-    runs = Counter(line.split()[0] for line in trace.read_text().splitlines())
-    assert set(accepted) <= set(runs)
-    assert {1} == set(runs.values())
+    assert code == 0
+    assert ended == Counter(completed=len(load.accepted))
+    assert set(load.accepted) <= set(conductor.runs)
+    assert set(conductor.runs.values()) == {1}
 
 
-async def test_sigkill_under_load_loses_nothing(tmp_path: Path) -> None:
-    """After a kill and a restart every accepted job reaches a final state, without waiting for a lease to run out."""
-    accepted: list[str] = []
-    trace = tmp_path / "trace"
-    async with running(f"--data-dir={tmp_path}", "--handlers=userjobs", WORKER_LEASE="60s") as node:
-        tasks = await load(node, trace, accepted, 200)
+async def test_sigkill_under_load_loses_nothing(tmp_path: Path, conductor: Conductor) -> None:
+    """After a kill and a restart every accepted job ends well, without waiting for the dead node's lease to run out."""
+    flags = (f"--data-dir={tmp_path}", "--handlers=userjobs")
+    async with running(*flags, WORKER_LEASE="10m") as node, loading(node, conductor) as load:
+        await conductor.heard(200)
         node.kill(signal.SIGKILL)
         await node.wait()
-        await asyncio.gather(*tasks)
 
-    async with running(f"--data-dir={tmp_path}", "--handlers=userjobs", WORKER_LEASE="60s") as successor:
-        ended = await asyncio.wait_for(all_completed(successor, accepted), 40)
+    async with running(*flags, WORKER_LEASE="10m") as successor:
+        ended = await outcomes(successor, load.accepted)
 
-    assert Counter(completed=len(accepted)) == ended
+    assert ended == Counter(completed=len(load.accepted))
 
 
-async def test_store_killed_under_load_comes_back(tmp_path: Path) -> None:
+async def test_store_killed_under_load_comes_back(tmp_path: Path, conductor: Conductor) -> None:
     """The embedded store is started again with all that it had acknowledged, and the work goes on."""
-    accepted: list[str] = []
-    trace = tmp_path / "trace"
     async with running(f"--data-dir={tmp_path}", "--handlers=userjobs") as node:
-        tasks = [asyncio.create_task(keep_submitting(node, trace, accepted)) for _ in range(4)]
-        await traced(trace, 50)
-        _kill_store_of(node)
-        await node.logged(lambda line: line["msg"] == "embedded.crashed")
-        await traced(trace, len(trace.read_text().splitlines()) + 50)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        ended = await all_completed(node, accepted)
+        async with loading(node, conductor) as load:
+            await conductor.heard(100)
+            kill_store_of(node)
+            await node.logged(lambda line: line["msg"] == "embedded.crashed")
+            await conductor.heard(len(conductor.lines) + 200)
+        ended = await outcomes(node, load.accepted)
 
-    assert Counter(completed=len(accepted)) == ended
+    assert ended == Counter(completed=len(load.accepted))
 
 
-async def keep_submitting(node: NodeProcess, path: Path, accepted: list[str]) -> None:
-    while True:
-        status, job = await node.request(
-            "POST", "/api/v1/jobs", json={"type": "slow", "payload": {"path": str(path), "seconds": 0.01}}
-        )
-        if status == 201:
-            accepted.append(job["job_id"])
-        else:
-            assert status == 503, job
-            await asyncio.sleep(0)
-
-
-async def traced(path: Path, lines: int) -> None:
-    """Wait until handlers have left so many lines."""
-    async with asyncio.timeout(40):
-        while not path.exists() or path.read_text().count("\n") < lines:
-            await asyncio.wait([asyncio.ensure_future(asyncio.to_thread(path.exists))], timeout=0.02)
-            await asyncio.to_thread(time.sleep, 0.01)
-
-
-def _kill_store_of(node: NodeProcess) -> None:
+def kill_store_of(node: NodeProcess) -> None:
     started = next(line for line in node.log if line["msg"] == "embedded.started")
-    import redis
-
-    client = redis.Redis(unix_socket_path=started["socket"])
-    pid = int(client.info("server")["process_id"])  # type: ignore[index]
-    client.close()
-    import os
-
-    os.kill(pid, signal.SIGKILL)
+    with redis.Redis(unix_socket_path=started["socket"]) as client:
+        server = client.info("server")
+    assert isinstance(server, dict)
+    os.kill(int(server["process_id"]), signal.SIGKILL)
 
 
-async def test_roles_share_the_work_and_survive_a_kill(valkey_url: str, namespace: str, tmp_path: Path) -> None:
-    """An api node takes jobs, a worker runs them; a killed worker's jobs are another's within its lease and a second."""
+async def test_roles_share_the_work_and_survive_a_kill(valkey_url: str, namespace: str, conductor: Conductor) -> None:
+    """An api node takes jobs, workers run them; a killed one's jobs are another's within its lease and a second."""
     lease = 2.0
     shared = {"REDIS_URL": valkey_url, "GOPHER_NAMESPACE": namespace, "WORKER_LEASE": f"{lease:g}s"}
-    trace, gate = tmp_path / "trace", tmp_path / "gate"
     async with (
         running("--role=api", **shared) as api,
         running("--role=worker", "--handlers=userjobs", **shared) as victim,
     ):
-        jobs = [await api.submit("gated", {"path": str(trace), "gate": str(gate)}) for _ in range(20)]
-        await traced(trace, 20)
+        jobs = [await api.submit("gated", {"port": conductor.port}) for _ in range(20)]
+        await conductor.heard(20)
         async with running("--role=worker", "--handlers=userjobs", **shared):
             victim.kill(signal.SIGKILL)
             killed = time.monotonic()
-            await traced(trace, 40)
+            await conductor.heard(40)
             recovered = time.monotonic() - killed
-            gate.touch()
+            conductor.open_gate()
             ended = [await api.ended(job["job_id"]) for job in jobs]
 
-    assert {("completed", 2, 1, 2)} == {(job["status"], job["attempt"], job["crashes"], job["result"]) for job in ended}
+    assert {(job["status"], job["attempt"], job["crashes"], job["result"]) for job in ended} == {("completed", 2, 1, 2)}
     assert recovered < lease + 1.0
 
 
-async def test_second_signal_releases_at_once(tmp_path: Path) -> None:
+async def test_second_signal_releases_at_once(tmp_path: Path, conductor: Conductor) -> None:
     """A run that would outlast the grace is handed back when the operator insists, and costs its job nothing."""
-    trace, gate = tmp_path / "trace", tmp_path / "gate"
-    async with running(f"--data-dir={tmp_path}", "--handlers=userjobs", WORKER_SHUTDOWN_TIMEOUT="50s") as node:
-        job = await node.submit("gated", {"path": str(trace), "gate": str(gate)})
-        await traced(trace, 1)
+    flags = (f"--data-dir={tmp_path}", "--handlers=userjobs")
+    async with running(*flags, WORKER_SHUTDOWN_TIMEOUT="10m") as node:
+        job = await node.submit("gated", {"port": conductor.port})
+        await conductor.heard(1)
         node.kill(signal.SIGTERM)
         await node.logged(lambda line: line["msg"] == "node.stopping")
-        began = time.monotonic()
         node.kill(signal.SIGTERM)
-        assert 0 == await node.wait()
-        took = time.monotonic() - began
-    gate.touch()
-    async with running(f"--data-dir={tmp_path}", "--handlers=userjobs") as successor:
+        code = await node.wait(20)
+    conductor.open_gate()
+    async with running(*flags) as successor:
         ended = await successor.ended(job["job_id"])
 
-    assert took < 10
-    assert ("completed", 2, 0, 0) == (ended["status"], ended["attempt"], ended["errors"], ended["crashes"])
+    assert code == 0
+    assert (ended["status"], ended["attempt"], ended["errors"], ended["crashes"]) == ("completed", 2, 0, 0)

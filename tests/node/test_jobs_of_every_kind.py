@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import datetime
 from email import message_from_bytes
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
+from tests.node.conductor import conducting
 from tests.node.node_process import NodeProcess, running
 
 pytestmark = pytest.mark.process
@@ -21,7 +23,10 @@ pytestmark = pytest.mark.process
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[NodeProcess]:
     async with running(
-        f"--data-dir={tmp_path / 'data'}", "--handlers=userjobs", WEBHOOK_ALLOW="127.0.0.1", WEBHOOK_SECRET="whsec_c2VjcmV0"
+        f"--data-dir={tmp_path / 'data'}",
+        "--handlers=userjobs",
+        WEBHOOK_ALLOW="127.0.0.1",
+        WEBHOOK_SECRET="whsec_c2VjcmV0",
     ) as node:
         yield node
 
@@ -37,12 +42,12 @@ async def test_built_in_handlers_do_real_work(node: NodeProcess, tmp_path: Path)
     picture = await node.submit("image_resize", {"source": "photo.jpg", "width": 160, "destination": "small.jpg"})
     ended = [await node.ended(job["job_id"]) for job in (fibonacci, mail, picture)]
 
-    assert ["completed"] * 3 == [job["status"] for job in ended], ended
-    assert 12586269025 == ended[0]["result"]["result"]
+    assert [job["status"] for job in ended] == ["completed"] * 3, ended
+    assert ended[0]["result"]["result"] == 12586269025
     (letter,) = (tmp_path / "data" / "outbox").glob("*.eml")
-    assert "Hello" == message_from_bytes(letter.read_bytes())["Subject"]
+    assert message_from_bytes(letter.read_bytes())["Subject"] == "Hello"
     with Image.open(pictures / "small.jpg") as small:
-        assert (160, 120) == small.size
+        assert small.size == (160, 120)
 
 
 async def test_webhook_is_really_delivered(node: NodeProcess) -> None:
@@ -66,9 +71,9 @@ async def test_webhook_is_really_delivered(node: NodeProcess) -> None:
     finally:
         await runner.cleanup()
 
-    assert "completed" == ended["status"], ended
-    assert 2 == ended["attempt"]
-    assert ['{"order":7}'] * 2 == [body for body, _ in received]
+    assert ended["status"] == "completed", ended
+    assert ended["attempt"] == 2
+    assert [body for body, _ in received] == ['{"order":7}'] * 2
     headers = {name.lower(): value for name, value in received[1][1].items()}
     assert job["job_id"] == headers["webhook-id"]
     assert headers["webhook-signature"].startswith("v1,")
@@ -79,8 +84,8 @@ async def test_job_that_fails_twice_succeeds(node: NodeProcess) -> None:
     job = await node.submit("flaky", {"fails": 2})
     ended = await node.ended(job["job_id"])
 
-    assert ("completed", 3, 2, 3) == (ended["status"], ended["attempt"], ended["errors"], ended["result"])
-    assert ["not yet: 1", "not yet: 2"] == [attempt["error"]["message"] for attempt in ended["attempts"][:2]]
+    assert (ended["status"], ended["attempt"], ended["errors"], ended["result"]) == ("completed", 3, 2, 3)
+    assert [attempt["error"]["message"] for attempt in ended["attempts"][:2]] == ["not yet: 1", "not yet: 2"]
 
 
 async def test_dead_letter_is_retried_after_the_cure(node: NodeProcess, tmp_path: Path) -> None:
@@ -93,28 +98,28 @@ async def test_dead_letter_is_retried_after_the_cure(node: NodeProcess, tmp_path
     status, _ = await node.request("POST", f"/api/v1/jobs/{job['job_id']}/retry")
     cured = await node.ended(job["job_id"])
 
-    assert ("failed", 3) == (failed["status"], failed["errors"])
-    assert ["there is no cure yet"] * 3 == [attempt["error"]["message"] for attempt in failed["attempts"]]
+    assert (failed["status"], failed["errors"]) == ("failed", 3)
+    assert [attempt["error"]["message"] for attempt in failed["attempts"]] == ["there is no cure yet"] * 3
     assert [job["job_id"]] == [letter["job_id"] for letter in letters["items"]]
-    assert 200 == status
-    assert ("completed", "cured") == (cured["status"], cured["result"])
+    assert status == 200
+    assert (cured["status"], cured["result"]) == ("completed", "cured")
 
 
 async def test_permanent_failure_is_not_retried(node: NodeProcess) -> None:
     """Fail ends a job at its first attempt."""
     ended = await node.ended((await node.submit("hopeless"))["job_id"])
 
-    assert ("failed", 1, "hopeless") == (ended["status"], ended["attempt"], ended["error"]["code"])
+    assert (ended["status"], ended["attempt"], ended["error"]["code"]) == ("failed", 1, "hopeless")
 
 
-async def test_follow_ups_come_with_the_completion(node: NodeProcess, tmp_path: Path) -> None:
+async def test_follow_ups_come_with_the_completion(node: NodeProcess) -> None:
     """An order's items become jobs of their own, each once."""
-    trace = tmp_path / "trace"
-    await node.ended((await node.submit("order", {"path": str(trace), "items": 20}))["job_id"])
-    followers = [await node.ended(job["job_id"]) for job in await node.jobs(type="trace")]
+    async with conducting() as conductor:
+        await node.ended((await node.submit("order", {"port": conductor.port, "items": 20}))["job_id"])
+        followers = [await node.ended(job["job_id"]) for job in await node.jobs(type="trace")]
 
-    assert sorted(f"item {n}" for n in range(20)) == sorted(job["result"] for job in followers)
-    assert 20 == len(trace.read_text().splitlines())
+    assert sorted(job["result"] for job in followers) == sorted(f"item {n}" for n in range(20))
+    assert conductor.runs == Counter(job["job_id"] for job in followers)
 
 
 async def test_type_that_nobody_serves_waits(node: NodeProcess) -> None:
@@ -123,8 +128,8 @@ async def test_type_that_nobody_serves_waits(node: NodeProcess) -> None:
     done = await node.ended((await node.submit("math", {"operation": "is_prime", "n": 97}))["job_id"])
     _, job = await node.request("GET", f"/api/v1/jobs/{unserved[0]['job_id']}")
 
-    assert "completed" == done["status"]
-    assert "enqueued" == job["status"]
+    assert done["status"] == "completed"
+    assert job["status"] == "enqueued"
 
 
 async def test_bulk_and_purge(node: NodeProcess) -> None:
@@ -134,29 +139,29 @@ async def test_bulk_and_purge(node: NodeProcess) -> None:
     )
     _, purged = await node.request("POST", "/api/v1/queues/nobody/purge")
 
-    assert (201, 500) == (status, len(answer["items"]))
-    assert {"purged": 500} == purged
-    assert [] == await node.jobs(type="nobody")
+    assert (status, len(answer["items"])) == (201, 500)
+    assert purged == {"purged": 500}
+    assert await node.jobs(type="nobody") == []
 
 
-async def test_a_thousand_jobs_over_http(node: NodeProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_thousand_jobs_over_http(node: NodeProcess, capsys: pytest.CaptureFixture[str]) -> None:
     """All complete, none runs twice; how fast that went is printed."""
-    trace = tmp_path / "trace"
-    began = time.perf_counter()
     gate = asyncio.Semaphore(50)
 
-    async def submit_one() -> str:
+    async def submit_one(port: int) -> str:
         async with gate:
-            return (await node.submit("trace", {"path": str(trace)}))["job_id"]
+            return (await node.submit("trace", {"port": port}))["job_id"]
 
-    ids = await asyncio.gather(*[submit_one() for _ in range(1000)])
-    await asyncio.gather(*[node.ended(id) for id in ids])
-    seconds = time.perf_counter() - began
+    async with conducting() as conductor:
+        began = time.perf_counter()
+        ids = await asyncio.gather(*[submit_one(conductor.port) for _ in range(1000)])
+        await asyncio.gather(*[node.ended(id) for id in ids])
+        seconds = time.perf_counter() - began
     with capsys.disabled():
         print(f"\n1,000 jobs over HTTP, each submitted and awaited alone: {1000 / seconds:,.0f} jobs/s")  # noqa: T201
 
-    assert Counter(ids) == Counter(trace.read_text().splitlines())
-    assert {"completed"} == {job["status"] for job in await node.jobs(type="trace")}
+    assert conductor.runs == Counter(ids)
+    assert {job["status"] for job in await node.jobs(type="trace")} == {"completed"}
 
 
 async def test_scheduled_job_runs_at_its_time(node: NodeProcess) -> None:
@@ -164,12 +169,6 @@ async def test_scheduled_job_runs_at_its_time(node: NodeProcess) -> None:
     job = await node.submit("math", {"operation": "is_prime", "n": 7}, delay="300ms")
     ended = await node.ended(job["job_id"])
 
-    assert "scheduled" == job["status"]
-    due, started = (_seconds(ended[name]) for name in ("execute_at", "started_at"))
+    assert job["status"] == "scheduled"
+    due, started = (datetime.fromisoformat(ended[name]).timestamp() for name in ("execute_at", "started_at"))
     assert 0 <= started - due < 0.25
-
-
-def _seconds(text: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(text).timestamp()

@@ -9,6 +9,7 @@ import signal
 
 import pytest
 
+from gopher_node.errors import OutcomeUnknown
 from gopher_node.handlers import JobContext
 from gopher_node.job import NewJob, State
 from gopher_node.store import Pool, Session, Store
@@ -70,8 +71,6 @@ async def test_claim_whose_answer_is_lost_is_heard_at_the_next_try(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Jobs that a claim won while its answer got lost are started by the claim's repetition, not left to their lease."""
-    from gopher_node.errors import OutcomeUnknown
-
     claim = bench.store.claim
     lost: list[int] = []
 
@@ -96,8 +95,6 @@ async def test_claim_whose_answer_is_lost_is_heard_at_the_next_try(
 
 async def test_settlement_whose_answer_is_lost_is_repeated(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A completion that was carried out, but not answered, is told again and creates its follow-up once."""
-    from gopher_node.errors import OutcomeUnknown
-
     complete = bench.store.complete
     tries: list[State | None] = []
 
@@ -110,7 +107,7 @@ async def test_settlement_whose_answer_is_lost_is_repeated(bench: Bench, monkeyp
 
     @bench.registry.handler("order")
     async def order(ctx: JobContext) -> None:
-        ctx.enqueue("nobody's")
+        ctx.enqueue("nobody")
 
     monkeypatch.setattr(bench.store, "complete", forgetful)
     bench.start()

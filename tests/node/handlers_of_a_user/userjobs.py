@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -10,39 +9,38 @@ from gopher_node import Fail, JobContext, Retry, handler
 
 
 class Line(BaseModel):
-    """Where a run leaves its trace."""
+    """What a run tells the conductor, and where that listens."""
 
-    path: str
+    port: int
     text: str = ""
 
 
-def leave_trace(path: str, text: str) -> None:
-    """Append a line in one write, so that lines of several processes never mix."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(handle, f"{text}\n".encode())
-    os.close(handle)
+async def tell(port: int, line: str, *, gated: bool = False) -> None:
+    """Report a line, and go on when the conductor lets go."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{'gated' if gated else 'free'} {line}\n".encode())
+    await reader.read()
+    writer.close()
 
 
-@handler("trace", description="Writes its job's id to a file.")
+@handler("trace", description="Reports that its job runs.")
 async def trace(ctx: JobContext, payload: Line) -> str:
-    leave_trace(payload.path, ctx.job_id)
+    await tell(payload.port, ctx.job_id)
     return payload.text
 
 
 @handler("slow", timeout="60s")
-async def slow(ctx: JobContext, path: str, seconds: float) -> str:
-    """Leave a trace, then take some time."""
-    leave_trace(path, f"{ctx.job_id} {ctx.attempt}")
+async def slow(ctx: JobContext, port: int, seconds: float) -> str:
+    """Report, then take some time."""
+    await tell(port, ctx.job_id)
     await asyncio.sleep(seconds)
     return "done"
 
 
 @handler("gated", timeout="60s")
-async def gated(ctx: JobContext, path: str, gate: str) -> int:
-    """Run on until the file `gate` exists."""
-    leave_trace(path, f"{ctx.job_id} {ctx.attempt}")
-    while not Path(gate).exists():
-        await asyncio.sleep(0.01)
+async def gated(ctx: JobContext, port: int) -> int:
+    """Report, and run on until the gate is opened."""
+    await tell(port, ctx.job_id, gated=True)
     return ctx.attempt
 
 
@@ -55,9 +53,9 @@ async def flaky(ctx: JobContext, fails: int) -> int:
 
 
 @handler("fixable", max_retries=2)
-def fixable(ctx: JobContext, cure: str) -> str:
+def fixable(cure: str) -> str:
     """Fail until the file `cure` exists."""
-    if not Path(cure).exists():
+    if not os.path.exists(cure):
         raise Retry("there is no cure yet", after=0.02)
     return "cured"
 
@@ -68,8 +66,8 @@ def hopeless() -> None:
 
 
 @handler("order")
-async def order(ctx: JobContext, path: str, items: int) -> int:
+async def order(ctx: JobContext, port: int, items: int) -> int:
     """Create one follow-up job for each item."""
     for item in range(items):
-        ctx.enqueue("trace", {"path": path, "text": f"item {item}"})
+        ctx.enqueue("trace", {"port": port, "text": f"item {item}"})
     return items
