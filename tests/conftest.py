@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -22,26 +22,55 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
     return {"uvloop": uvloop.new_event_loop}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run also the tests that need tools beyond git, Python and pip")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip, and say why, what needs a tool that is not wanted or not there."""
+    for item in items:
+        for mark in item.iter_markers("tool"):
+            (tool,) = mark.args
+            if not config.getoption("--all"):
+                item.add_marker(pytest.mark.skip(reason=f"needs {tool}: run scripts/test --all"))
+            elif shutil.which(tool) is None:
+                item.add_marker(pytest.mark.skip(reason=f"needs {tool}, which is NOT INSTALLED here"))
+
+
+@contextlib.contextmanager
+def server(binary: str, *options: str) -> Iterator[str]:
+    """A private server on a unix socket, without persistence and else set up as the embedded one. Yields its URL."""
+    folder = Path(tempfile.mkdtemp(prefix="gopher-test-"))
+    path = folder / "store.sock"
+    command = [binary, "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--dir", str(folder)]
+    command += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
+    command += ["--hash-max-listpack-value", "1024", "--enable-debug-command", "yes", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if "ready to accept connections" in line.lower():
+                break
+        yield f"unix://{path}"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
-    """A private server on a unix socket, without persistence, as settings of the embedded one otherwise."""
-    folder = Path(tempfile.mkdtemp(prefix="gopher-test-"))
-    path = folder / "valkey.sock"
-    command = [str(find_binary()), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
-    command += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--dir", str(folder)]
-    command += ["--hash-max-listpack-value", "1024", "--enable-debug-command", "yes"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert server.stdout is not None
-    for line in server.stdout:
-        if "ready to accept connections" in line.lower():
-            break
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.connect(str(path))
-    yield f"unix://{path}"
-    server.kill()
-    server.wait()
-    server.stdout.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    """The Valkey that the embedded store uses."""
+    with server(str(find_binary())) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The Redis that is installed on this machine."""
+    with server("redis-server") as url:
+        yield url
 
 
 @pytest.fixture

@@ -179,8 +179,8 @@ class EmbeddedValkey:
             if _size(self.log_path) > MAX_LOG_BYTES:
                 self.log_path.replace(self.log_path.with_suffix(".log.1"))
             log_start = _size(self.log_path)
-            process = self._process = await self._spawn(server_lock)
             os.ftruncate(server_lock, 0)
+            process = self._process = await self._spawn(server_lock)
             os.pwrite(server_lock, str(process.pid).encode(), 0)
         finally:
             os.close(server_lock)
@@ -241,20 +241,28 @@ class EmbeddedValkey:
         All processes of a server hold that lock, so it is free only when the last of them, hung or not, is gone.
         """
         lock_path = self._server_dir / "server.lock"
-        if await self._answers():
-            self._report("orphan_found", socket=str(self.socket_path))
-            with suppress(RedisError):
-                async with self._client() as client:
-                    await cast(Any, client).shutdown()
-        began = time.monotonic()
-        while await self._answers() or (lock := _try_lock(lock_path)) is None:
+        began, reported = time.monotonic(), False
+        while True:
+            answers = await self._answers()
+            lock = _try_lock(lock_path)
+            if lock is not None:
+                if not answers:
+                    return lock
+                os.close(lock)
+            if answers:
+                if not reported:
+                    self._report("orphan_found", socket=str(self.socket_path))
+                    reported = True
+                with suppress(RedisError):
+                    async with self._client() as client:
+                        await cast(Any, client).shutdown()
             waited = time.monotonic() - began
             if waited > 2 * SHUTDOWN_GRACE:
                 raise StoreUnavailable(f"A server of an earlier run still uses {self._server_dir}; end that process.")
-            if waited > SHUTDOWN_GRACE and (group := lock_path.read_text()):
+            # While the lock is held, and only then, the group written in it is sure to be the server's.
+            if waited > SHUTDOWN_GRACE and lock is None and (group := lock_path.read_text()):
                 _kill_group(int(group))
             await asyncio.sleep(0.02)
-        return lock
 
     async def _end_process(self) -> None:
         self._leash = _close(self._leash)

@@ -197,6 +197,7 @@ class Store:
         """Wait, after a claim that had room left, until something can be served: True, or False after `timeout`."""
         # A blocking pop cannot stand in a script, so this one key is named here; prelude.lua tells what it is.
         key = f"{self._scripts.prefix}wake:{pool.key}"
+        timeout = max(timeout, 0.001)  # 0 would mean for ever
         return await self._connections.wait("BLPOP", key, f"{timeout:.3f}", patience=timeout) is not None
 
     async def complete(self, lease: Lease, result: bytes = b"null", follow_ups: Sequence[NewJob] = ()) -> State | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -142,9 +142,11 @@ class Worker:
             async with asyncio.TaskGroup() as group:
                 background = [group.create_task(self._heed(stop))]
                 if await self._open_session():
-                    parts = (self._session.run(), self._progress.run(), self._watch.run())
+                    parts = (self._session.run(), self._progress.run(), self._watch.run(), self._claimer.run())
                     background += [group.create_task(part) for part in parts]
-                    await self._claimer.run()
+                    # A claim under way may bring jobs that have to be handed back.
+                    self._keep(background[-1])
+                    await self._draining.wait()
                     await self._wind_down()
                 await self._call_shutdown_hooks()
                 for task in background:
@@ -185,12 +187,12 @@ class Worker:
         return min(self._slots.free, self._most_unsettled - self._settler.unsettled)
 
     def _start(self, lease: Lease) -> None:
+        loop = asyncio.get_running_loop()
         job = lease.job
         handler = self._handlers.get(job.type)
         if handler is None or self._draining.is_set():
-            self._spawn(self._settler.settle(lease, Released()))
+            self._keep(loop.create_task(self._settler.settle(lease, Released())))
             return
-        loop = asyncio.get_running_loop()
         timeout = job.timeout_ms / 1000 if job.timeout_ms is not None else handler.timeout
         if timeout is None:
             timeout = self._settings.worker.job_timeout
@@ -269,7 +271,8 @@ class Worker:
         if run.performing and not run.decided and run.stopping is not None:
             self._mark_stuck(run)
             run.decided = True
-            self._spawn(self._settle(run, broken_off(run, run.stopping)))
+            loop = asyncio.get_running_loop()
+            self._keep(loop.create_task(self._settle(run, broken_off(run, run.stopping))))
 
     def _wait_for_thread(self, run: Run, thread: asyncio.Future[Any]) -> None:
         self._mark_stuck(run)
@@ -283,8 +286,8 @@ class Worker:
         self._stuck[run] = asyncio.get_running_loop().time()
         self._events.slot_stuck(run.handler.type)
 
-    def _spawn(self, settling: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.get_running_loop().create_task(settling)
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        """The drain waits for this task too."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -347,10 +350,15 @@ class Worker:
 
     async def _close(self) -> None:
         self._settler.close()
+        stuck = {run.task for run in self._stuck if run.performing}
         for run in self._runs:
             run.decided = True
         for task in self._tasks:
             task.cancel()
+        if ending := self._tasks - stuck:
+            await asyncio.wait(ending, timeout=self._patience.release)
+        for task in list(self._tasks):
+            _break(task)
         self._threads.close()
         await self._processes.close()
         await self._session.close()
@@ -367,6 +375,15 @@ def _handlers(registry: Registry, wished: list[str] | None) -> dict[str, Handler
         )
     handlers = {type: registry.get(type) for type in (known if wished is None else wished)}
     return {type: handler for type, handler in handlers.items() if handler is not None}
+
+
+def _break(task: asyncio.Task[Any]) -> None:
+    """End a task that swallows every cancel, for a loop that is closed waits for all of its tasks."""
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())
+    coroutine = task.get_coro()
+    assert coroutine is not None
+    with contextlib.suppress(Exception):
+        coroutine.close()
 
 
 async def _first(*awaitables: Awaitable[object], timeout: float | None = None) -> None:

@@ -16,11 +16,11 @@ Connect = Callable[..., Store]
 OpenStore = Callable[..., Awaitable[Store]]
 
 
-@pytest.fixture(params=["fakeredis", "valkey"])
+@pytest.fixture(params=["fakeredis", "valkey", pytest.param("redis", marks=pytest.mark.tool("redis-server"))])
 def connect(request: pytest.FixtureRequest) -> Connect:
     """Makes stores that all stand on one server."""
-    if request.param == "valkey":
-        url: str = request.getfixturevalue("valkey_url")
+    if request.param != "fakeredis":
+        url: str = request.getfixturevalue(f"{request.param}_url")
         return lambda **options: Store(Connections(url), **options)
     server = fakeredis.FakeServer()
 

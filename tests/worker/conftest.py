@@ -132,16 +132,22 @@ def pipe(tmp_path: Path) -> Path:
 
 async def pid_from(pipe: Path) -> int:
     # Open for writing too, so that it has no end before somebody has written.
-    with open(os.open(pipe, os.O_RDWR | os.O_NONBLOCK), "rb") as end:
-        reader = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), end
-        )
-        try:
-            async with asyncio.timeout(20):
-                return int(await reader.readline())
-        finally:
-            transport.close()
+    end = os.fdopen(os.open(pipe, os.O_RDWR | os.O_NONBLOCK), "rb")
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), end)
+    try:
+        async with asyncio.timeout(20):
+            return int(await reader.readline())
+    finally:
+        transport.close()
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 async def until_gone(pid: int) -> None:
@@ -180,7 +186,8 @@ class Relay:
         if self._server is not None:
             self._server.close()
             self._server = None
-            Path(self._path).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
@@ -220,5 +227,3 @@ async def far_store(relay: Relay, namespace: str) -> AsyncIterator[Store]:
     await store.open()
     yield store
     await store.close()
-
-

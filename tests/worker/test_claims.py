@@ -41,8 +41,8 @@ async def test_slots_are_never_exceeded(bench: Bench) -> None:
     bench.start(concurrency=7, poll_interval=60)
     settled = await bench.events.until_settled(200)
 
-    assert 7 == meter.most
-    assert 200 == len({entry.job.id for entry in settled})
+    assert meter.most == 7
+    assert len({entry.job.id for entry in settled}) == 200
     assert {State.COMPLETED} == {entry.state for entry in settled}
 
 
@@ -62,7 +62,7 @@ async def test_cap_of_a_type_holds_and_blocks_nobody(bench: Bench) -> None:
     bench.start(concurrency=10, poll_interval=60)
     await bench.events.until_settled(100)
 
-    assert 2 == capped.most
+    assert capped.most == 2
     assert free.most > 2
 
 
@@ -106,7 +106,7 @@ async def test_job_that_falls_due_is_found_without_a_token(bench: Bench) -> None
     worker = bench.start(poll_interval=0.1)
     await bench.run("now")
     # The token goes to somebody who does nothing with it.
-    thief = asyncio.create_task(bench.store.wait_for_work(worker._claimer._pool, 5.0))  # pyright: ignore
+    thief = asyncio.create_task(bench.store.wait_for_work(worker._claimer._pool, 5.0))  # pyright: ignore[reportArgumentType]
     await bench.submit("now")
     await bench.events.until_settled(2)
     thief.cancel()
@@ -136,14 +136,16 @@ def test_wished_type_without_a_handler_is_refused(bench: Bench) -> None:
         bench.build(types=["unknown"])
 
 
-async def test_outcomes_that_the_store_does_not_take_stop_the_claims(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_outcomes_that_the_store_does_not_take_stop_the_claims(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A store that answers claims but no settlements is not asked for more than four jobs a slot."""
     answering = asyncio.Event()
     complete = bench.store.complete
 
     async def late(*arguments: object) -> State | None:
         await answering.wait()
-        return await complete(*arguments)  # pyright: ignore
+        return await complete(*arguments)  # pyright: ignore[reportArgumentType]
 
     @bench.registry.handler("now")
     async def now() -> None: ...
@@ -153,7 +155,7 @@ async def test_outcomes_that_the_store_does_not_take_stop_the_claims(bench: Benc
     worker = bench.start(concurrency=2)
     await bench.events.until(lambda: len(bench.events.named("started")) == 8)
 
-    assert (8, 0) == (worker.status().unsettled, worker.status().busy)
+    assert (worker.status().unsettled, worker.status().busy) == (8, 0)
     answering.set()
     await bench.events.until_settled(30)
 
@@ -173,8 +175,8 @@ async def test_status_tells_what_the_worker_does(bench: Bench) -> None:
     status = worker.status()
     leave.set()
 
-    assert (3, 1, 0, 0) == (status.slots, status.busy, status.stuck, status.unsettled)
+    assert (status.slots, status.busy, status.stuck, status.unsettled) == (3, 1, 0, 0)
     assert status.last_claim_age is not None
     assert 0 <= status.last_claim_age < 5
-    assert (False, True, False) == (status.draining, status.store_ok, status.deaf)
+    assert (status.draining, status.store_ok, status.deaf) == (False, True, False)
     assert status.session

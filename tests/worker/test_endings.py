@@ -35,7 +35,7 @@ async def test_async_handler_completes(bench: Bench) -> None:
 
     job = await bench.run("add", {"a": 1, "b": 2})
 
-    assert (State.COMPLETED, b'{"sum":3}', 1) == (job.state, job.result, job.attempt)
+    assert (job.state, job.result, job.attempt) == (State.COMPLETED, b'{"sum":3}', 1)
 
 
 async def test_sync_handler_runs_in_a_thread(bench: Bench) -> None:
@@ -62,7 +62,7 @@ async def test_process_handler_runs_in_another_process(bench: Bench) -> None:
     first = orjson.loads((await bench.run("double", {"n": 4})).result or b"")
     second = orjson.loads((await bench.run("double", {"n": 5})).result or b"")
 
-    assert 8 == first["double"]
+    assert first["double"] == 8
     assert first["pid"] == second["pid"] != os.getpid()
 
 
@@ -75,10 +75,10 @@ async def test_process_handler_has_its_context(bench: Bench) -> None:
     job = await bench.run("tell", {"word": "half"})
 
     assert {"job_id": job.id, "attempt": 1, "key": job.id} == orjson.loads(job.result or b"")
-    assert {"fraction": 0.5, "message": "half"} == orjson.loads(job.progress or b"")
+    assert orjson.loads(job.progress or b"") == {"fraction": 0.5, "message": "half"}
     await bench.events.until(lambda: len(bench.events.settlements) == 2)
     follow_up = await bench.store.get(bench.events.settlements[1].job.id)
-    assert ("double", State.COMPLETED) == (follow_up.type, follow_up.state)
+    assert (follow_up.type, follow_up.state) == ("double", State.COMPLETED)
 
 
 async def test_payload_that_does_not_fit_fails_at_once(bench: Bench) -> None:
@@ -92,7 +92,7 @@ async def test_payload_that_does_not_fit_fails_at_once(bench: Bench) -> None:
 
     job = await bench.run("add", {"a": "one"}, max_retries=3)
 
-    assert (State.FAILED, 1, "invalid-payload") == (job.state, job.attempt, error_of(job)["code"])
+    assert (job.state, job.attempt, error_of(job)["code"]) == (State.FAILED, 1, "invalid-payload")
     assert "/a" in error_of(job)["message"]
 
 
@@ -109,8 +109,8 @@ async def test_error_is_retried_until_it_passes(bench: Bench) -> None:
 
     job = await bench.run("flaky")
 
-    assert (State.COMPLETED, b"3", 2) == (job.state, job.result, job.errors)
-    assert ["attempt 1", "attempt 2"] == [entry["error"]["message"] for entry in job.attempts]
+    assert (job.state, job.result, job.errors) == (State.COMPLETED, b"3", 2)
+    assert [entry["error"]["message"] for entry in job.attempts] == ["attempt 1", "attempt 2"]
 
 
 @pytest.mark.parametrize("mode", ["async", "thread", "process"])
@@ -128,7 +128,7 @@ async def test_error_is_described_as_its_author_needs_it(bench: Bench, mode: str
 
     error = error_of(await bench.run("refuse", max_retries=0))
 
-    assert ("exception", "no", "ValueError") == (error["code"], error["message"], error["type"])
+    assert (error["code"], error["message"], error["type"]) == ("exception", "no", "ValueError")
     assert 'raise ValueError("no")' in error["traceback"]
     assert "gopher_node" not in error["traceback"]
 
@@ -144,7 +144,7 @@ async def test_job_fails_when_its_retries_are_used_up(bench: Bench) -> None:
 
     job = await bench.run("broken", max_retries=2)
 
-    assert (State.FAILED, 3, 3) == (job.state, job.attempt, len(job.attempts))
+    assert (job.state, job.attempt, len(job.attempts)) == (State.FAILED, 3, 3)
 
 
 async def test_retry_waits_as_the_policy_says(bench: Bench) -> None:
@@ -181,7 +181,7 @@ async def test_handler_chooses_when_to_retry(bench: Bench, after: float | str, s
     job = await bench.store.get(settled.job.id)
 
     assert settled.error is not None
-    assert "retry" == settled.error.code
+    assert settled.error.code == "retry"
     assert settled.error.message.startswith("busy")
     assert (after == "soon") == ("soon" in settled.error.message)
     if seconds:
@@ -203,8 +203,8 @@ async def test_fail_is_final(bench: Bench) -> None:
 
     job = await bench.run("never", max_retries=5)
 
-    assert (State.FAILED, 1) == (job.state, job.attempt)
-    assert ("unknown-account", "no such account") == (error_of(job)["code"], error_of(job)["message"])
+    assert (job.state, job.attempt) == (State.FAILED, 1)
+    assert (error_of(job)["code"], error_of(job)["message"]) == ("unknown-account", "no such account")
     assert "KeyError: 'account'" in error_of(job)["traceback"]
 
 
@@ -231,7 +231,7 @@ async def test_nothing_that_a_handler_raises_ends_the_node(bench: Bench, mode: s
 
     job = await bench.run("leave", max_retries=1)
 
-    assert (State.FAILED, 2, "exception") == (job.state, job.attempt, error_of(job)["code"])
+    assert (job.state, job.attempt, error_of(job)["code"]) == (State.FAILED, 2, "exception")
     assert State.COMPLETED is (await bench.run("fine")).state
     await bench.stop(worker)
 
@@ -247,9 +247,9 @@ async def test_process_that_ends_is_an_error_of_its_job(bench: Bench) -> None:
     left = await bench.run("leave", max_retries=0)
     fine = await bench.run("double", {"n": 1})
 
-    assert "process-died" == error_of(died)["code"]
+    assert error_of(died)["code"] == "process-died"
     assert "signal 9" in error_of(died)["message"]
-    assert ("exception", "SystemExit") == (error_of(left)["code"], error_of(left)["type"])
+    assert (error_of(left)["code"], error_of(left)["type"]) == ("exception", "SystemExit")
     assert State.COMPLETED is fine.state
 
 
@@ -264,7 +264,7 @@ async def test_result_that_json_cannot_carry_fails(bench: Bench) -> None:
 
     job = await bench.run("odd")
 
-    assert (State.FAILED, "invalid-result") == (job.state, error_of(job)["code"])
+    assert (job.state, error_of(job)["code"]) == (State.FAILED, "invalid-result")
 
 
 async def test_result_beyond_the_limit_fails(bench: Bench) -> None:
@@ -279,8 +279,8 @@ async def test_result_beyond_the_limit_fails(bench: Bench) -> None:
     kept = await bench.run("long", {"size": 1024 * 1024})
     refused = await bench.run("long", {"size": 1024 * 1024 + 1})
 
-    assert (State.COMPLETED, 1024 * 1024) == (kept.state, len(kept.result or b""))
-    assert (State.FAILED, "result-too-large") == (refused.state, error_of(refused)["code"])
+    assert (kept.state, len(kept.result or b"")) == (State.COMPLETED, 1024 * 1024)
+    assert (refused.state, error_of(refused)["code"]) == (State.FAILED, "result-too-large")
 
 
 async def test_result_may_be_a_model(bench: Bench) -> None:
@@ -295,7 +295,7 @@ async def test_result_may_be_a_model(bench: Bench) -> None:
 
     bench.start()
 
-    assert b'{"7":{"x":1}}' == (await bench.run("point")).result
+    assert (await bench.run("point")).result == b'{"7":{"x":1}}'
 
 
 async def test_follow_ups_come_with_the_completion_only(bench: Bench) -> None:
@@ -319,7 +319,7 @@ async def test_follow_ups_come_with_the_completion_only(bench: Bench) -> None:
 
     with pytest.raises(JobNotFound):
         await bench.store.get(ids[0])
-    assert b"1" == (await bench.finished(ids[1])).result
+    assert (await bench.finished(ids[1])).result == b"1"
 
 
 async def test_handler_that_cancels_its_own_task_is_settled(bench: Bench) -> None:
@@ -334,4 +334,4 @@ async def test_handler_that_cancels_its_own_task_is_settled(bench: Bench) -> Non
 
     bench.start()
 
-    assert b'"done"' == (await bench.run("odd")).result
+    assert (await bench.run("odd")).result == b'"done"'

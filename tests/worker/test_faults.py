@@ -45,11 +45,11 @@ async def test_outcome_survives_an_outage(bench: Bench, relay: Relay, far_store:
     down = len(bench.events.named("store_down"))
     await bench.events.until_reported("store_down", down + 3)
     assert not worker.status().store_ok
-    assert 1 == worker.status().unsettled
+    assert worker.status().unsettled == 1
     await relay.mend()
 
-    assert b'"kept"' == (await bench.finished(id)).result
-    assert [1] == runs
+    assert (await bench.finished(id)).result == b'"kept"'
+    assert runs == [1]
 
 
 async def test_worker_hears_again_after_an_outage(bench: Bench, relay: Relay, far_store: Store) -> None:
@@ -70,12 +70,12 @@ async def test_worker_hears_again_after_an_outage(bench: Bench, relay: Relay, fa
 async def test_claim_whose_answer_is_lost_is_heard_at_the_next_try(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Jobs that a claim won while its answer got lost are started by the claim's repetition, not left to their lease."""
+    """Jobs that a claim won while its answer got lost are started when it is told again, not left to their lease."""
     claim = bench.store.claim
     lost: list[int] = []
 
     async def forgetful(*arguments: object, **options: object) -> object:
-        claimed = await claim(*arguments, **options)  # pyright: ignore
+        claimed = await claim(*arguments, **options)  # pyright: ignore[reportArgumentType]
         if claimed.leases and not lost:
             lost.append(len(claimed.leases))
             raise OutcomeUnknown("the answer was lost")
@@ -89,7 +89,7 @@ async def test_claim_whose_answer_is_lost_is_heard_at_the_next_try(
     bench.start()
     settled = await bench.events.until_settled(5)
 
-    assert [5] == lost
+    assert lost == [5]
     assert {1} == {entry.job.attempt for entry in settled}
 
 
@@ -99,7 +99,7 @@ async def test_settlement_whose_answer_is_lost_is_repeated(bench: Bench, monkeyp
     tries: list[State | None] = []
 
     async def forgetful(*arguments: object) -> State | None:
-        state = await complete(*arguments)  # pyright: ignore
+        state = await complete(*arguments)  # pyright: ignore[reportArgumentType]
         tries.append(state)
         if len(tries) == 1:
             raise OutcomeUnknown("the answer was lost")
@@ -114,8 +114,8 @@ async def test_settlement_whose_answer_is_lost_is_repeated(bench: Bench, monkeyp
     await bench.run("order")
     await bench.events.until_settled(1)
 
-    assert [State.COMPLETED] * 2 == tries
-    assert 2 == (await bench.store.stats()).totals["submitted"]
+    assert tries == [State.COMPLETED] * 2
+    assert (await bench.store.stats()).totals["submitted"] == 2
 
 
 async def test_outcome_of_a_lost_job_is_stale(bench: Bench) -> None:
@@ -137,8 +137,8 @@ async def test_outcome_of_a_lost_job_is_stale(bench: Bench) -> None:
     leave.set()
     await bench.events.until_reported("stale")
 
-    assert (b"2", 1) == (job.result, job.crashes)
-    assert b"2" == (await bench.store.get(id)).result
+    assert (job.result, job.crashes) == (b"2", 1)
+    assert (await bench.store.get(id)).result == b"2"
 
 
 async def test_lost_session_is_replaced(bench: Bench) -> None:
@@ -154,7 +154,7 @@ async def test_lost_session_is_replaced(bench: Bench) -> None:
     await lose_session(bench, first)
     await bench.run("now")
 
-    assert 1 == len(bench.events.named("session_lost"))
+    assert len(bench.events.named("session_lost")) == 1
     second = worker.status().session
     assert first != second
     assert {second} == set((await bench.store.survey()).sessions)
@@ -219,7 +219,7 @@ async def test_renewing_child_is_started_again(bench: Bench) -> None:
 
 @pytest.mark.parametrize("lock", [True, False])
 async def test_blocked_loop_keeps_its_session_and_is_named(bench: Bench, lock: bool) -> None:
-    """While a handler blocks the loop, even with the interpreter's lock held, the session is renewed; then it is named."""
+    """While a handler blocks the loop, even holding the interpreter's lock, the session is renewed; then it is named."""
     library = ctypes.PyDLL(None) if lock else ctypes.CDLL(None)
 
     @bench.registry.handler("block")
@@ -262,14 +262,14 @@ async def test_progress_is_stored(bench: Bench) -> None:
 
     async def counted(lease: object, value: bytes) -> bool:
         sent.append(value)
-        return await progress(lease, value)  # pyright: ignore
+        return await progress(lease, value)  # pyright: ignore[reportArgumentType]
 
-    bench.store.progress = counted  # pyright: ignore
+    bench.store.progress = counted  # pyright: ignore[reportArgumentType]
     bench.start()
 
     job = await bench.run("count")
 
-    assert b'{"fraction":1.0}' == job.progress
+    assert job.progress == b'{"fraction":1.0}'
     assert len(sent) <= 3
 
 
@@ -290,7 +290,7 @@ async def test_progress_from_a_thread_is_seen_while_it_runs(bench: Bench, gate: 
     gate.opened.set()
     await bench.finished(id)
 
-    assert b'{"fraction":0.5,"message":"half-way"}' == job.progress
+    assert job.progress == b'{"fraction":0.5,"message":"half-way"}'
 
 
 async def test_progress_of_a_lost_job_stops_its_run(bench: Bench) -> None:
@@ -312,7 +312,7 @@ async def test_progress_of_a_lost_job_stops_its_run(bench: Bench) -> None:
     await bench.submit("talk")
     await bench.events.until_reported("stale")
 
-    assert [1] == attempts
+    assert attempts == [1]
 
 
 async def take_over(store: Store, session: Session, id: str) -> None:

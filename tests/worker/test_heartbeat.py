@@ -57,7 +57,7 @@ async def until_renewals(store: Store, session: Session, count: int) -> None:
 
 async def test_child_renews_every_third_of_the_lease(store: Store, session: Session, child: Process) -> None:
     """A child that was told of a session renews it until it is stopped."""
-    assert heartbeat.RENEWING == await says(child)
+    assert await says(child) == heartbeat.RENEWING
 
     loop = asyncio.get_running_loop()
     began, first = loop.time(), await renewals(store, session)
@@ -68,17 +68,17 @@ async def test_child_renews_every_third_of_the_lease(store: Store, session: Sess
 
 async def test_child_says_that_its_session_is_gone_and_ends(store: Store, session: Session, child: Process) -> None:
     """A session that was closed cannot be renewed: the child says so once, and ends by itself."""
-    assert heartbeat.RENEWING == await says(child)
+    assert await says(child) == heartbeat.RENEWING
     await store.close_session(session)
 
-    assert heartbeat.GONE == await says(child)
-    assert 0 == await child.wait()
+    assert await says(child) == heartbeat.GONE
+    assert await child.wait() == 0
 
 
 async def test_child_outlives_an_outage(session: Session, relay: Relay, namespace: str, store: Store) -> None:
     """While the store is away the child says why it fails, and renews again as soon as it can."""
     child = await start(session, relay.url, namespace)
-    assert heartbeat.RENEWING == await says(child)
+    assert await says(child) == heartbeat.RENEWING
 
     await relay.cut()
     assert (await says(child)).startswith(heartbeat.FAILED)
@@ -88,12 +88,12 @@ async def test_child_outlives_an_outage(session: Session, relay: Relay, namespac
     child.kill()
     await child.wait()
 
-    assert heartbeat.RENEWING == word
+    assert word == heartbeat.RENEWING
 
 
 async def test_signals_to_the_group_do_not_stop_it(store: Store, session: Session, child: Process) -> None:
     """Ctrl-C and SIGTERM begin a drain, in which the session has to be renewed."""
-    assert heartbeat.RENEWING == await says(child)
+    assert await says(child) == heartbeat.RENEWING
     for number in (signal.SIGINT, signal.SIGTERM):
         child.send_signal(number)
 
@@ -104,12 +104,12 @@ async def test_signals_to_the_group_do_not_stop_it(store: Store, session: Sessio
 
 async def test_child_ends_when_its_pipe_closes(child: Process) -> None:
     """The closed pipe is the parent's last word."""
-    assert heartbeat.RENEWING == await says(child)
+    assert await says(child) == heartbeat.RENEWING
     assert child.stdin is not None
     child.stdin.close()
 
     async with asyncio.timeout(5):
-        assert 0 == await child.wait()
+        assert await child.wait() == 0
 
 
 async def test_child_without_orders_ends(valkey_url: str) -> None:
@@ -120,7 +120,7 @@ async def test_child_without_orders_ends(valkey_url: str) -> None:
 
     _, errors = await child.communicate()
 
-    assert (0, b"") == (child.returncode, errors)
+    assert (child.returncode, errors) == (0, b"")
 
 
 PARENT = """
@@ -174,16 +174,19 @@ def test_orders_hold_what_must_not_be_an_argument() -> None:
     order = heartbeat.order("redis://:s3cret@db:6379/0", "gopher", "id", 15.0)
 
     assert b"s3cret" in order
-    assert 1 == order.count(b"\n")
+    assert order.count(b"\n") == 1
     assert order.endswith(b"\n")
+
+
+def resident_kib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        pytest.skip("needs /proc")
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmRSS"))
 
 
 async def test_child_is_small(child: Process) -> None:
     """The child imports the client and nothing of ours."""
-    assert heartbeat.RENEWING == await says(child)
-    status = Path(f"/proc/{child.pid}/status")
-    if not status.exists():
-        pytest.skip("needs /proc")
-    resident = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    assert await says(child) == heartbeat.RENEWING
 
-    assert resident < 40 * 1024
+    assert resident_kib(child.pid) < 40 * 1024

@@ -44,7 +44,7 @@ async def test_blocked_loop_is_measured_and_its_task_named() -> None:
 
     ((seconds, name, on_loop),) = reports.all
     assert 0.4 < seconds < 2
-    assert ("culprit", True) == (name, on_loop)
+    assert (name, on_loop) == ("culprit", True)
 
 
 async def test_task_that_is_no_handler_is_not_named() -> None:
@@ -60,8 +60,8 @@ async def test_loop_that_never_comes_back_is_reported_by_the_onlooker(monkeypatc
 
     reports = await watch(name="culprit", seconds=1.0)
 
-    assert ("culprit", False) == reports.all[0][1:]
-    assert 1 == sum(1 for _, _, on_loop in reports.all if not on_loop)
+    assert reports.all[0][1:] == ("culprit", False)
+    assert sum(1 for _, _, on_loop in reports.all if not on_loop) == 1
 
 
 async def test_busy_loop_is_not_reported() -> None:
@@ -75,4 +75,4 @@ async def test_busy_loop_is_not_reported() -> None:
         await asyncio.to_thread(lambda: None)
     running.cancel()
 
-    assert [] == reports.all
+    assert reports.all == []

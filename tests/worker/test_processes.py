@@ -63,7 +63,7 @@ async def test_idle_child_that_died_is_replaced(bench: Bench) -> None:
 
     job = await bench.run("double", {"n": 2})
 
-    assert (State.COMPLETED, 1) == (job.state, job.attempt)
+    assert (job.state, job.attempt) == (State.COMPLETED, 1)
 
 
 async def test_children_end_with_the_worker(bench: Bench) -> None:
@@ -104,5 +104,5 @@ async def test_function_that_cannot_be_sent_is_a_clear_failure(bench: Bench) -> 
     job = await bench.run("hidden", {"n": 1})
 
     assert job.error is not None
-    assert (State.FAILED, "not-importable") == (job.state, job.error["code"])
+    assert (job.state, job.error["code"]) == (State.FAILED, "not-importable")
     assert "hidden" in job.error["message"]

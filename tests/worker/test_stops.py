@@ -15,7 +15,7 @@ from gopher_node.job import Job, State
 from gopher_node.worker import Patience
 
 from . import in_process
-from .conftest import Bench, Gate, pid_from, until_gone
+from .conftest import Bench, Gate, lives, pid_from, until_gone
 
 
 def code_of(job: Job) -> str:
@@ -42,11 +42,11 @@ async def test_async_handler_is_timed_out(bench: Bench) -> None:
 
     job = await bench.run("slow", max_retries=0)
 
-    assert (State.FAILED, "timeout") == (job.state, code_of(job))
+    assert (job.state, code_of(job)) == (State.FAILED, "timeout")
     assert job.error is not None
     assert "50ms" in job.error["message"]
     assert ended.is_set()
-    assert 0 == worker.status().busy
+    assert worker.status().busy == 0
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ async def test_nearest_timeout_holds(
 
     bench.start(job_timeout=of_node)
 
-    assert "timeout" == code_of(await bench.run("slow", max_retries=0, timeout_ms=of_job))
+    assert code_of(await bench.run("slow", max_retries=0, timeout_ms=of_job)) == "timeout"
 
 
 async def test_handler_that_finishes_on_its_cancel_completes(bench: Bench) -> None:
@@ -79,7 +79,7 @@ async def test_handler_that_finishes_on_its_cancel_completes(bench: Bench) -> No
 
     bench.start()
 
-    assert b'"as far as I got"' == (await bench.run("tidy")).result
+    assert (await bench.run("tidy")).result == b'"as far as I got"'
 
 
 @pytest.mark.parametrize(("raised", "code"), [(ValueError("broken pipe"), "timeout"), (Fail("no use"), "failed")])
@@ -116,17 +116,17 @@ async def test_handler_that_swallows_its_cancel_is_settled_without_it(bench: Ben
 
     job = await bench.run("deaf", max_retries=0)
 
-    assert "timeout" == code_of(job)
+    assert code_of(job) == "timeout"
     assert stopped.is_set()
-    assert [("deaf",)] == bench.events.named("slot_stuck")
-    assert (1, 1) == (worker.status().busy, worker.status().stuck)
+    assert bench.events.named("slot_stuck") == [("deaf",)]
+    assert (worker.status().busy, worker.status().stuck) == (1, 1)
 
     release.set()
     await bench.events.until_reported("handler_returned_late")
 
-    assert (0, 0) == (worker.status().busy, worker.status().stuck)
+    assert (worker.status().busy, worker.status().stuck) == (0, 0)
     assert State.FAILED is (await bench.store.get(job.id)).state
-    assert 1 == len(bench.events.settlements)
+    assert len(bench.events.settlements) == 1
 
 
 async def test_timed_out_thread_is_settled_at_once(bench: Bench, gate: Gate) -> None:
@@ -142,15 +142,15 @@ async def test_timed_out_thread_is_settled_at_once(bench: Bench, gate: Gate) -> 
 
     job = await bench.run("slow", max_retries=0)
 
-    assert (State.FAILED, "timeout") == (job.state, code_of(job))
-    assert (1, 1) == (worker.status().busy, worker.status().stuck)
-    assert [("slow",)] == bench.events.named("slot_stuck")
+    assert (job.state, code_of(job)) == (State.FAILED, "timeout")
+    assert (worker.status().busy, worker.status().stuck) == (1, 1)
+    assert bench.events.named("slot_stuck") == [("slow",)]
 
     gate.opened.set()
     await bench.events.until_reported("handler_returned_late")
 
-    assert [True] == seen
-    assert (0, 0) == (worker.status().busy, worker.status().stuck)
+    assert seen == [True]
+    assert (worker.status().busy, worker.status().stuck) == (0, 0)
 
 
 @pytest.mark.parametrize("function", [in_process.spin, in_process.hold_interpreter])
@@ -165,10 +165,10 @@ async def test_timed_out_process_is_killed(bench: Bench, pipe: Path, function: A
     pid = await pid_from(pipe)
     job = await bench.finished(id)
 
-    assert "timeout" == code_of(job)
+    assert code_of(job) == "timeout"
     await until_gone(pid)
     assert State.COMPLETED is (await bench.run("double", {"n": 2})).state
-    assert [] == bench.events.named("slot_stuck")
+    assert bench.events.named("slot_stuck") == []
 
 
 async def test_timed_out_process_takes_no_other_with_it(bench: Bench, pipe: Path, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ async def test_timed_out_process_takes_no_other_with_it(bench: Bench, pipe: Path
     await pid_from(pipe)
     await bench.finished(killed)
 
-    assert Path(f"/proc/{other}").exists()
+    assert lives(other)
     assert State.PROCESSING is (await bench.store.get(lasting)).state
     await bench.store.cancel(lasting)
     await bench.finished(lasting)
@@ -208,7 +208,7 @@ async def test_running_coroutine_is_cancelled(bench: Bench) -> None:
     assert (await bench.store.cancel(id)).cancel_requested
     job = await bench.finished(id)
 
-    assert (State.CANCELLED, "cancelled", 1) == (job.state, code_of(job), job.attempt)
+    assert (job.state, code_of(job), job.attempt) == (State.CANCELLED, "cancelled", 1)
 
 
 async def test_cancelled_coroutine_may_still_complete(bench: Bench) -> None:
@@ -230,7 +230,7 @@ async def test_cancelled_coroutine_may_still_complete(bench: Bench) -> None:
 
     await bench.store.cancel(id)
 
-    assert (State.COMPLETED, b'"was done already"') == ((job := await bench.finished(id)).state, job.result)
+    assert ((job := await bench.finished(id)).state, job.result) == (State.COMPLETED, b'"was done already"')
 
 
 @pytest.mark.parametrize(("heeds", "state"), [(True, State.CANCELLED), (False, State.COMPLETED)])
@@ -292,7 +292,7 @@ async def test_run_that_gets_no_process_is_handed_back(
     job = await bench.finished(waiting)
 
     assert ("released", waiting) == (bench.events.settlements[0].outcome, bench.events.settlements[0].job.id)
-    assert (State.COMPLETED, 0) == (job.state, job.errors)
+    assert (job.state, job.errors) == (State.COMPLETED, 0)
 
 
 async def test_second_stop_changes_nothing(bench: Bench) -> None:
@@ -322,4 +322,4 @@ async def test_second_stop_changes_nothing(bench: Bench) -> None:
     finish.set()
 
     assert State.CANCELLED is job.state
-    assert ["first"] == cancels
+    assert cancels == ["first"]

@@ -26,7 +26,7 @@ async def test_calls_one_after_another_share_a_thread(threads: Threads) -> None:
     """There are never more threads than calls at once."""
     names = {await threads.call(lambda: threading.current_thread().name) for _ in range(10)}
 
-    assert 1 == len(names)
+    assert len(names) == 1
 
 
 async def test_calls_at_once_run_at_once(threads: Threads) -> None:
@@ -41,7 +41,7 @@ async def test_call_sees_its_caller_s_context(threads: Threads) -> None:
     variable = contextvars.ContextVar("variable", default="unset")
     variable.set("set")
 
-    assert "set" == await threads.call(variable.get)
+    assert await threads.call(variable.get) == "set"
 
 
 async def test_cancelled_call_goes_on_unheard(threads: Threads) -> None:
@@ -51,7 +51,7 @@ async def test_cancelled_call_goes_on_unheard(threads: Threads) -> None:
     call.cancel()
     gate.set()
 
-    assert 1 == await threads.call(lambda: 1)
+    assert await threads.call(lambda: 1) == 1
 
 
 async def test_idle_thread_keeps_nothing_alive(threads: Threads) -> None:
@@ -95,7 +95,7 @@ async def test_thread_that_never_returns_lets_the_program_end() -> None:
     async with asyncio.timeout(30):
         output, _ = await program.communicate()
 
-    assert (0, b"ended\n") == (program.returncode, output)
+    assert (program.returncode, output) == (0, b"ended\n")
 
 
 async def test_threads_end_when_closed() -> None:

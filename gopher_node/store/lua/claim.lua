@@ -7,7 +7,8 @@
 --   ARGV[11] ms from claim to hard deadline for types not named below; ARGV[12] ms beyond a job's own timeout
 --   ARGV[13] number of types named; then for each: type, free slots or '', ms to hard deadline or ''
 -- Answers {'ok', when work is next servable in ms or nil, job…}, {'no-session'} or {'no-pool'}.
--- A claim that has room left registers the session as waiting; one that leaves servable work wakes the next.
+-- A claim that has room left registers the session as waiting; one that leaves servable work wakes the next, and so does
+-- one that leaves work of types that it has no room for: another may have.
 local session, claim_id, pool, limit, nonces = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local default_deadline, grace = tonumber(ARGV[11]), tonumber(ARGV[12])
 
@@ -60,6 +61,7 @@ local function take(id, kind, priority, group)
 end
 
 -- The longest-waiting type of a level that this node has room for.
+local passed_over = false
 local function next_type(priority)
   local ready = P .. 'ready:' .. priority .. ':' .. pool
   local offset = 0
@@ -67,6 +69,7 @@ local function next_type(priority)
     local kind = call('ZRANGEBYSCORE', ready, '-inf', turn, 'LIMIT', offset, 1)[1]
     if not kind then return nil end
     if (free[kind] or 1) > 0 then return kind end
+    passed_over = true
     offset = offset + 1
   end
 end
@@ -102,7 +105,7 @@ end
 -- with most credit is served, and one that runs dry leaves its credit to the others. What is owed stays for later claims.
 next_turn()
 local weights, credit, kinds, weight_sum = {}, {}, {}, 0
-local owed = call('HMGET', P .. 'credit:' .. pool, unpack(PRIORITIES))
+local owed = call('HMGET', P .. 'credit:' .. pool, '4', '3', '2', '1', 'woken')
 for level, priority in ipairs(PRIORITIES) do
   kinds[level] = next_type(priority)
   weights[level] = kinds[level] and tonumber(ARGV[6 + level]) or 0
@@ -125,15 +128,19 @@ while #batch < limit do
   local level = richest()
   if not level then break end
   local kind = kinds[level]
-  local most = math.max(1, math.min(16, limit - #batch, math.floor(credit[level] + 1e-9), free[kind] or 16))
-  credit[level] = credit[level] - serve(PRIORITIES[level], kind, most)
+  if (free[kind] or 1) > 0 then -- another level may have used the type's room up
+    local most = math.max(1, math.min(16, limit - #batch, math.floor(credit[level] + 1e-9), free[kind] or 16))
+    credit[level] = credit[level] - serve(PRIORITIES[level], kind, most)
+  end
   kinds[level] = next_type(PRIORITIES[level])
   if not kinds[level] then
     weight_sum = weight_sum - weights[level]
+    -- Only what is over: if the others had to bear its debt, a level that always has one job would starve them.
+    local over = math.max(0, credit[level])
     for other = 1, 4 do
-      if kinds[other] then credit[other] = credit[other] + credit[level] * weights[other] / weight_sum end
+      if kinds[other] then credit[other] = credit[other] + over * weights[other] / weight_sum end
     end
-    credit[level] = 0
+    credit[level] = credit[level] - over
   end
 end
 
@@ -150,7 +157,13 @@ call('ZADD', P .. 'pools', now, pool)
 local left = kinds[1] or kinds[2] or kinds[3] or kinds[4]
 if left and #batch > 0 then wake(pool) end
 if #batch < limit then
-  call('ZADD', P .. 'waiting:' .. pool, 'NX', now, session)
+  local waiting = P .. 'waiting:' .. pool
+  call('ZADD', waiting, turn, session)
+  if passed_over then
+    -- Only whoever has not asked since that work came, or two nodes without room for it would wake each other for ever.
+    local first = call('ZRANGE', waiting, 0, 0, 'WITHSCORES')
+    if tonumber(first[2]) < (tonumber(owed[5] or nil) or 0) then wake(pool) end
+  end
   for _, priority in ipairs(PRIORITIES) do
     local later = call('ZRANGEBYSCORE', P .. 'ready:' .. priority .. ':' .. pool, '(' .. string.format('%.10f', turn), '+inf',
                        'WITHSCORES', 'LIMIT', 0, 1)

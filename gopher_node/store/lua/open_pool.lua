@@ -7,7 +7,7 @@ for i = 3, #ARGV do
   call('SADD', P .. 'pools-of:' .. kind, pool)
   for _, priority in ipairs(PRIORITIES) do
     if call('EXISTS', P .. 'groups:' .. priority .. ':' .. kind) == 1 then
-      call('ZADD', P .. 'ready:' .. priority .. ':' .. pool, 'NX', now, kind)
+      call('ZADD', P .. 'ready:' .. priority .. ':' .. pool, 'NX', 0, kind)
     end
   end
 end

@@ -22,9 +22,10 @@
 -- What is served next:
 --   groups:<priority>:<type>     ZSET    groups whose lane has jobs, by turn
 --   ready:<priority>:<pool>      ZSET    types of the pool that have jobs, by when they may next be served
---   credit:<pool>                HASH    priority -> share of claims it is still owed
+--   credit:<pool>                HASH    priority -> share of claims it is still owed; woken -> turn of the last arrival
+--                                        for which a session was woken
 --   pools                        ZSET    pool by last use;  pool:<pool> SET of types;  pools-of:<type> SET of pools
---   waiting:<pool>               ZSET    sessions that found nothing, by when they asked
+--   waiting:<pool>               ZSET    sessions that found too little, by the turn in which they last asked
 --   wake:<pool>                  LIST    one token for each session that should ask again
 -- Holders:
 --   sessions                     HASH    session -> "<renewals>:<lease in ms>:<node>"
@@ -81,13 +82,16 @@ local function add(lists, key, score, member)
   list[#list + 1] = member
 end
 
--- Jobs that enter lanes are gathered and written once, lane by lane, by commit().
-local entering, lanes = {}, {}
+-- Jobs that enter lanes are gathered and written once, lane by lane in the order in which they came, by commit().
+local entering, lanes, order = {}, {}, {}
 local place
 local function enqueue(id, kind, priority, group, to_front)
   place = place and place + 1 or call('INCR', P .. 'seq')
   local lane = priority .. ':' .. kind .. ':' .. group
-  lanes[lane] = {priority, kind, group}
+  if not lanes[lane] then
+    lanes[lane] = {priority, kind, group}
+    order[#order + 1] = lane
+  end
   add(entering, lane, string.format('%.0f', to_front and FRONT + place or place), id)
   count('enqueued', priority, kind, 1)
 end
@@ -96,11 +100,13 @@ local function pools_of(kind)
   return call('SMEMBERS', P .. 'pools-of:' .. kind)
 end
 
-local function wake(pool)
+-- wake(pool, arrival): one session that waits should ask again; `arrival` is the turn of the work that has come for it.
+local function wake(pool, arrival)
   if call('ZPOPMIN', P .. 'waiting:' .. pool)[1] then
     local list = P .. 'wake:' .. pool
     call('RPUSH', list, '1')
     call('PEXPIRE', list, 10000) -- a token that nobody took in time would only cause an idle claim
+    if arrival then call('HSET', P .. 'credit:' .. pool, 'woken', arrival) end
   end
 end
 
@@ -118,7 +124,8 @@ end
 local function commit()
   local woken = {}
   local entered = 0
-  for lane, members in pairs(entering) do
+  for _, lane in ipairs(order) do
+    local members = entering[lane]
     local priority, kind, group = unpack(lanes[lane])
     for i = 1, #members, 1000 do
       call('ZADD', P .. 'lane:' .. lane, unpack(members, i, math.min(i + 999, #members)))
@@ -133,7 +140,7 @@ local function commit()
     for _, pool in ipairs(pools) do woken[pool] = true end
   end
   if entered > 1 then call('INCRBY', P .. 'seq', entered - 1) end
-  for pool in pairs(woken) do wake(pool) end
+  for pool in pairs(woken) do wake(pool, turn) end
   if turn then call('SET', P .. 'turn', string.format('%.10f', turn)) end
   for field, by in pairs(counts) do
     if by ~= 0 then call('HINCRBY', P .. 'counts', field, by) end
