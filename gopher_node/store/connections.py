@@ -7,8 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, Redis
-from redis.asyncio.client import PubSub
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -54,10 +53,10 @@ class Connections:
             extra["password"] = password
         if db is not None:
             extra["db"] = db
-        self._requests: ConnectionPool[Any] = BlockingConnectionPool.from_url(
+        self._requests: ConnectionPool = BlockingConnectionPool.from_url(
             url, max_connections=size, timeout=timeout, socket_timeout=None, **extra
         )
-        self._waits: ConnectionPool[Any] = ConnectionPool.from_url(url, socket_timeout=None, **extra)
+        self._waits: ConnectionPool = ConnectionPool.from_url(url, socket_timeout=None, **extra)
 
     async def request(self, *command: Any) -> Any:
         """
@@ -73,7 +72,7 @@ class Connections:
         # The server looks at its blocked clients only ten times a second, and the answer has to travel.
         return await self._exchange(self._waits, command, patience + min(self.timeout, 2.0))
 
-    async def _exchange(self, pool: ConnectionPool[Any], command: tuple[Any, ...], timeout: float) -> Any:
+    async def _exchange(self, pool: ConnectionPool, command: tuple[Any, ...], timeout: float) -> Any:
         connection: Connection = await self._connection(pool)
         try:
             async with asyncio.timeout(timeout):
@@ -93,31 +92,37 @@ class Connections:
         finally:
             await pool.release(connection)
 
-    async def _connection(self, pool: ConnectionPool[Any]) -> Connection:
+    async def _connection(self, pool: ConnectionPool) -> Connection:
         try:
             # redis-py would wait for ever for a server that takes a connection and then says nothing.
             async with asyncio.timeout(self.timeout):
                 return await pool.get_connection()
-        except (AuthenticationError, AuthorizationError) as error:
-            raise UnusableStore(f"The store refused to let us in: {error}. Check REDIS_URL and REDIS_PASSWORD.") from error
-        except BusyLoadingError as error:
-            raise StoreUnavailable("The store is still loading its data.") from error
         except (RedisError, OSError, TimeoutError) as error:
-            raise StoreUnavailable(f"The store cannot be reached: {_sentence(error)}") from error
+            raise _no_connection(error) from error
 
     @contextlib.asynccontextmanager
-    async def subscription(self) -> AsyncIterator[PubSub]:
-        """A pub/sub connection, closed at the end. It raises redis-py's errors: see `unreachable`."""
-        client: Redis[Any] = Redis(connection_pool=self._waits)
-        pubsub = client.pubsub()
+    async def dedicated(self) -> AsyncIterator[Connection]:
+        """A connection for a subscription, closed at the end. It raises redis-py's errors: see `unreachable`."""
+        connection = await self._connection(self._waits)
         try:
-            yield pubsub
+            yield connection
         finally:
-            await pubsub.aclose()
+            await connection.disconnect(nowait=True)
+            await self._waits.release(connection)
 
     async def close(self) -> None:
         await self._requests.disconnect()
         await self._waits.disconnect()
+
+
+def _no_connection(error: Exception) -> StoreError:
+    # What the server of a unix socket says in the handshake, redis-py wraps into another error.
+    said = error.__cause__ if isinstance(error.__cause__, RedisError) else error
+    if isinstance(said, (AuthenticationError, AuthorizationError)):
+        return UnusableStore(f"The store refused to let us in: {said} Check REDIS_URL and REDIS_PASSWORD.")
+    if isinstance(said, BusyLoadingError):
+        return StoreUnavailable("The store is still loading its data.")
+    return StoreUnavailable(f"The store cannot be reached: {_sentence(error)}")
 
 
 def _refusal(error: ResponseError) -> StoreError:

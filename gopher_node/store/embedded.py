@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import shutil
 import signal
+import socket
 import stat
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import quote
@@ -19,10 +19,9 @@ from urllib.parse import quote
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, RedisError
-from redis.exceptions import ConnectionError as NobodyThere
+from redis.exceptions import RedisError
 
-from gopher_node.errors import SettingError, StoreUnavailable
+from gopher_node.errors import GopherError, SettingError, StoreUnavailable
 from gopher_node.store.valkey_binary import find_binary
 
 # Ends with the server, and ends the server when the node goes: only the node holds the other end of the pipe on stdin,
@@ -60,7 +59,10 @@ os.register_at_fork(after_in_child=_close_in_fork)
 
 
 class Report(Protocol):
-    """Told what happens to the server: started, joined, loading, crashed, restart_failed, orphan_found, stopped."""
+    """
+    Told what happens to the server: started, loading, crashed, restart_failed, orphan_found, stopped; and by a node
+    that uses another's: joined, owner_lost, owner_back.
+    """
 
     def __call__(self, event: str, /, **fields: object) -> None: ...
 
@@ -80,12 +82,12 @@ class EmbeddedValkey:
     """
 
     def __init__(self, data_dir: Path, report: Report | None = None) -> None:
-        self.data_dir = data_dir.absolute()
+        self.data_dir = data_dir.resolve()
         self.log_path = self.data_dir / "valkey.log"
+        self.socket_path = _socket_path(self.data_dir)
         self.healthy = False
         self._report: Report = report or _unreported
         self._server_dir = self.data_dir / "valkey"
-        self._socket_record = self._server_dir / "socket-path"
         self._binary = ""
         self._lock: int | None = None
         self._leash: int | None = None
@@ -95,14 +97,6 @@ class EmbeddedValkey:
     @property
     def owner(self) -> bool:
         return self._lock is not None
-
-    @property
-    def socket_path(self) -> Path:
-        path = self.data_dir / "valkey.sock"
-        if _too_long(path):
-            with suppress(FileNotFoundError):
-                return Path(self._socket_record.read_text())
-        return path
 
     @property
     def url(self) -> str:
@@ -117,6 +111,7 @@ class EmbeddedValkey:
         """
         try:
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._place_socket()
             if not self._take_directory() and await self._until_ready(unless=self._take_directory):
                 self._report("joined", socket=str(self.socket_path))
             else:
@@ -145,9 +140,9 @@ class EmbeddedValkey:
         if not self.owner:
             return
         await self._end_process()
-        if self._socket_record.exists():
-            shutil.rmtree(self.socket_path.parent, ignore_errors=True)
-            self._socket_record.unlink()
+        if self.socket_path.parent != self.data_dir:
+            with suppress(OSError):
+                self.socket_path.parent.rmdir()
         self._lock = _close(self._lock)
         self._report("stopped")
 
@@ -158,17 +153,16 @@ class EmbeddedValkey:
         return self.owner
 
     def _place_socket(self) -> None:
-        """If the data directory's path is too long for a socket, make a private one and write down which."""
-        if not _too_long(self.data_dir / "valkey.sock"):
+        place = self.socket_path.parent
+        if place == self.data_dir:
             return
-        with suppress(FileNotFoundError):
-            place = Path(self._socket_record.read_text()).parent.lstat()
-            # A killed node leaves its place behind. It is used again, unless somebody else's stands there now.
-            if stat.S_ISDIR(place.st_mode) and place.st_uid == os.getuid() and not place.st_mode & 0o077:
-                return
-        root = tempfile.gettempdir()
-        place = tempfile.mkdtemp(prefix="gopher-", dir="/tmp" if len(os.fsencode(root)) > 70 else root)
-        self._socket_record.write_text(f"{place}/valkey.sock")
+        place.mkdir(mode=0o700, exist_ok=True)
+        found = place.lstat()
+        # In a directory that all may write to, somebody else could have made it, to take our place as the server.
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise SettingError(
+                f"{place} is not a private directory of this user. Remove it or shorten GOPHER_DATA_DIR."
+            )
 
     async def _launch(self) -> None:
         """Start a server where none runs any more, and wait until it is ready."""
@@ -204,7 +198,7 @@ class EmbeddedValkey:
                 pass_fds=(server_lock,),
                 # Ctrl-C in a terminal goes to the whole process group, and the drain after it needs the store.
                 start_new_session=True,
-                # The server refuses to start when LC_* names a locale that the host does not have.
+                # Redis since 7.2 ends at once if LC_* names a locale that the host lacks (valkey-io/valkey#3067).
                 env={**os.environ, "LC_ALL": "C"},
             )
         )
@@ -243,13 +237,13 @@ class EmbeddedValkey:
         lock_path = self._server_dir / "server.lock"
         began, reported = time.monotonic(), False
         while True:
-            answers = await self._answers()
+            listens = self._listens()
             lock = _try_lock(lock_path)
             if lock is not None:
-                if not answers:
+                if not listens:
                     return lock
                 os.close(lock)
-            if answers:
+            if listens:
                 if not reported:
                     self._report("orphan_found", socket=str(self.socket_path))
                     reported = True
@@ -289,7 +283,7 @@ class EmbeddedValkey:
                 failures += 1
                 try:
                     await self._launch()
-                except (StoreUnavailable, OSError) as error:
+                except (GopherError, OSError) as error:
                     self._report("restart_failed", error=str(error))
                 else:
                     self.healthy = True
@@ -297,7 +291,9 @@ class EmbeddedValkey:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(1.0)
-            self.healthy = await self._answers()
+            if self._listens() != self.healthy:
+                self.healthy = not self.healthy
+                self._report("owner_back" if self.healthy else "owner_lost")
 
     async def _until_ready(self, *, unless: Callable[[], bool]) -> bool:
         """Wait until the server has its data loaded; False if `unless` comes true before that."""
@@ -322,13 +318,16 @@ class EmbeddedValkey:
             pause = min(pause * 1.5, 0.25)
         return False
 
-    async def _answers(self) -> bool:
-        try:
-            await self._persistence()
-        except NobodyThere as error:
-            return isinstance(error, BusyLoadingError)
-        except RedisError:
-            pass  # a timeout, say: whoever does not answer is there
+    def _listens(self) -> bool:
+        """Whether there is a server, be it hung: of one that does not answer, the client says the same as of none."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(str(self.socket_path))
+            except (FileNotFoundError, ConnectionRefusedError):
+                return False
+            except BlockingIOError:
+                pass  # so many wait to be let in that there is no room for one more
         return True
 
     async def _persistence(self) -> dict[str, Any]:
@@ -373,8 +372,12 @@ def _kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _too_long(path: Path) -> bool:
-    return len(os.fsencode(path)) > MAX_SOCKET_PATH
+def _socket_path(data_dir: Path) -> Path:
+    """In the data directory, or if that is too long a path for a socket, where all nodes on it find it by its name."""
+    path = data_dir / "valkey.sock"
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        return path
+    return Path("/tmp", f"gopher-{os.getuid()}-{sha256(os.fsencode(data_dir)).hexdigest()[:16]}", "valkey.sock")
 
 
 def _size(path: Path) -> int:

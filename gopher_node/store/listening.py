@@ -6,49 +6,48 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
-from redis.asyncio.client import PubSub
+from redis.asyncio import Connection
 
 from gopher_node.errors import StoreError
 from gopher_node.store.connections import Connections, unreachable
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Subscription:
+    heard: Callable[[str], None]
+    catch_up: Callable[[], Awaitable[None]]
+
+
 class Listener:
     """
-    One subscription for all that a node wants to hear, kept alive by reconnecting.
+    One connection for all that a node wants to hear, kept alive by reconnecting.
 
     What was published while it was away is not heard; each channel's `catch_up` is called after every (re)connection so
-    that its owner can ask the store for what it may have missed.
+    that its owner can ask the store for what it may have missed. A connection that says nothing for `quiet` seconds is
+    asked whether it still stands, and given up after as long again.
     """
 
-    def __init__(self, connections: Connections, prefix: str) -> None:
+    def __init__(self, connections: Connections, prefix: str, *, quiet: float = 5.0) -> None:
+        self.quiet = quiet
         self._connections = connections
         self._prefix = prefix
-        self._heard: dict[str, Callable[[str], None]] = {}
-        self._catch_up: dict[str, Callable[[], Awaitable[None]]] = {}
-        self._pubsub: PubSub | None = None
+        self._wanted: dict[str, _Subscription] = {}
+        self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def subscribe(
-        self, channel: str, heard: Callable[[str], None], catch_up: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Call `heard` with each message of the channel. `catch_up` runs once before the first and after each outage."""
-        self._heard[channel] = heard
-        self._catch_up[channel] = catch_up
+    def subscribe(self, channel: str, heard: Callable[[str], None], catch_up: Callable[[], Awaitable[None]]) -> None:
+        """Call `heard` with each message of the channel, and `catch_up` before the first and after each outage."""
+        self._wanted[channel] = _Subscription(heard, catch_up)
+        self._changed.set()
         if self._task is None:
             self._task = asyncio.create_task(self._listen(), name="listener")
-        elif self._pubsub is not None:
-            # If the connection has just gone, the next one subscribes to every channel anyway.
-            with contextlib.suppress(*unreachable):
-                await self._pubsub.subscribe(self._prefix + channel)
 
-    async def unsubscribe(self, channel: str) -> None:
-        self._heard.pop(channel, None)
-        self._catch_up.pop(channel, None)
-        if self._pubsub is not None:
-            with contextlib.suppress(*unreachable):
-                await self._pubsub.unsubscribe(self._prefix + channel)
+    def unsubscribe(self, channel: str) -> None:
+        self._wanted.pop(channel, None)
+        self._changed.set()
 
     async def close(self) -> None:
         if self._task is not None:
@@ -58,33 +57,54 @@ class Listener:
             self._task = None
 
     async def _listen(self) -> None:
+        # Not redis-py's PubSub: it reconnects by itself, and two tasks that do so at once ruin its connection.
         while True:
             try:
-                async with self._connections.subscription() as pubsub:
-                    # One channel always, for a connection without any cannot listen.
-                    first = {"ended", *self._heard}
-                    await pubsub.subscribe(*[self._prefix + channel for channel in first])
-                    self._pubsub = pubsub
-                    # Those that were asked for meanwhile found no connection to subscribe on.
-                    for channel in self._heard.keys() - first:
-                        await pubsub.subscribe(self._prefix + channel)
-                    while True:
-                        message = await pubsub.get_message(ignore_subscribe_messages=False, timeout=None)
-                        if message is not None:
-                            await self._take(message)
-            except (*unreachable, StoreError):
-                self._pubsub = None
-                await asyncio.sleep(random.uniform(0.05, 0.5))
-            finally:
-                self._pubsub = None
+                async with self._connections.dedicated() as connection, asyncio.TaskGroup() as group:
+                    group.create_task(self._ask(connection))
+                    group.create_task(self._hear(connection))
+            except* (*unreachable, StoreError):
+                pass
+            await asyncio.sleep(random.uniform(0.05, 0.5))
 
-    async def _take(self, message: dict[str, Any]) -> None:
-        channel = message["channel"].decode().removeprefix(self._prefix)
-        if message["type"] == "subscribe":
-            catch_up = self._catch_up.get(channel)
-            if catch_up is not None:
-                await catch_up()
-        elif message["type"] == "message":
-            heard = self._heard.get(channel)
-            if heard is not None:
-                heard(message["data"].decode())
+    async def _ask(self, connection: Connection) -> None:
+        """Subscribe to what is wanted, as that changes. Whoever took a channel over has to catch up for itself."""
+        asked: dict[str, _Subscription] = {}
+        while True:
+            self._changed.clear()
+            wanted = dict(self._wanted)
+            new = [self._prefix + channel for channel in wanted if asked.get(channel) is not wanted[channel]]
+            old = [self._prefix + channel for channel in asked if channel not in wanted]
+            asked = wanted
+            if new:
+                await connection.send_command("SUBSCRIBE", *new)
+            if old:
+                await connection.send_command("UNSUBSCRIBE", *old)
+            await self._changed.wait()
+
+    async def _hear(self, connection: Connection) -> None:
+        asked = False
+        while True:
+            said: Any = await connection.read_response(timeout=self.quiet, disconnect_on_error=False, push_request=True)
+            if said is not None:
+                asked = False
+                await self._take(said)
+            elif asked:
+                raise TimeoutError
+            else:
+                # The other end may be long gone: a network that is cut says nothing, and neither does this connection.
+                await connection.send_command("PING")
+                asked = True
+
+    async def _take(self, said: Any) -> None:
+        # Answers to UNSUBSCRIBE and PING need nothing; the latter may be no list at all.
+        if said[0] not in (b"subscribe", b"message"):
+            return
+        kind, channel, message = said
+        subscription = self._wanted.get(channel.decode().removeprefix(self._prefix))
+        if subscription is None:
+            return
+        if kind == b"subscribe":
+            await subscription.catch_up()
+        else:
+            subscription.heard(message.decode())

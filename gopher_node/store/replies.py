@@ -139,9 +139,7 @@ def stats(answer: list[Any]) -> Stats:
         if int(number):
             state, priority, type = name.decode().split(":", 2)
             counts[State(state), Priority(int(priority)), type] = int(number)
-    totals = {
-        name.decode(): int(number) for name, number in zip(flat_totals[::2], flat_totals[1::2], strict=True)
-    }
+    totals = {name.decode(): int(number) for name, number in zip(flat_totals[::2], flat_totals[1::2], strict=True)}
     return Stats(counts, totals, sessions, pools)
 
 

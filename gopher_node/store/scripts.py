@@ -17,7 +17,7 @@ def source(name: str, flags: bool = True) -> str:
 
     Without `flags` the first line is left out, for a server that cannot parse it.
     """
-    folder = files(__package__) / "lua"
+    folder = files("gopher_node.store") / "lua"
     first, _, body = (folder / f"{name}.lua").read_text().partition("\n")
     prelude = (folder / "prelude.lua").read_text()
     return (first + "\n" if flags else "") + prelude + body

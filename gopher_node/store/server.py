@@ -53,5 +53,6 @@ async def _setting(connections: Connections, name: str) -> str:
         raise
     except StoreError:
         return ""
-    values = answer if isinstance(answer, list) else [part for pair in answer.items() for part in pair]
-    return values[1].decode() if len(values) > 1 else ""
+    # RESP2 answers a list of name and value, RESP3 a map.
+    values: list[bytes] = list(answer.values()) if isinstance(answer, dict) else answer[1:]
+    return values[0].decode() if values else ""

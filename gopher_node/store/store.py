@@ -56,8 +56,8 @@ class Store:
     """
     Holds all jobs of one namespace.
 
-    A verb whose answer is lost is told again until `patience` seconds have passed, for a repeat changes nothing. Then it
-    raises StoreUnavailable if the last try reached nobody, or OutcomeUnknown if it may have been carried out.
+    A verb whose answer is lost is told again until `patience` seconds have passed, for a repeat changes nothing. Then
+    it raises StoreUnavailable if no try reached anybody, or OutcomeUnknown if it may have been carried out.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Store:
         self._listener = Listener(connections, self._scripts.prefix)
         self._submits = GroupCommit[NewJob, Submitted](self._send_submits, size=lambda job: len(job.payload) + 300)
         self._settlements = GroupCommit[Settlement, bytes](self._send_settlements, size=_settlement_size)
-        # Told, in seconds from now, whenever a job is stored that is due later: the node's scheduler sets its alarm by it.
+        # Told, in seconds from now, when a job is stored that is due later: the node's scheduler sets its alarm by it.
         self.on_scheduled: Callable[[float], None] = lambda due_in: None
         self._watched: dict[str, list[asyncio.Future[None]]] = {}
         self._watching = False
@@ -229,6 +229,8 @@ class Store:
         answer = await self._settlements.call(tuple(settlement))
         if answer == b"scheduled":
             self.on_scheduled(delay_ms / 1000)
+        elif answer == b"completed" and any(job.due_ms or job.delay_ms for job in follow_ups):
+            self.on_scheduled(0.0)  # when exactly, the scheduler is told by the store
         return None if answer == b"stale" else State(answer.decode())
 
     async def _send_settlements(self, settlements: Sequence[Settlement], *, now: int | None = None) -> list[bytes]:
@@ -294,7 +296,7 @@ class Store:
         return await self.get(id)
 
     async def requeue(self, id: str, *, now: int | None = None) -> Job:
-        """Run a finished job again, with full budgets. Raises JobNotFound, or InvalidState for one that has not ended."""
+        """Run a finished job again, with full budgets. Raises JobNotFound, or InvalidState if it has not ended."""
         (answer,) = await self._run("requeue", uuid.uuid4().hex, 1, id, now=now)
         if answer is None:
             raise JobNotFound(f"There is no job {id}.")
@@ -324,7 +326,7 @@ class Store:
         await self.get(id)
         answer = await self._run("delete", id)
         if answer == b"processing":
-            raise InvalidState(State.PROCESSING, f"Job {id} is running. Cancel it first, and delete it when it has ended.")
+            raise InvalidState(answer.decode(), f"Job {id} is running. Cancel it first; delete it when it has ended.")
 
     async def purge(self, type: str, priority: Priority | None = None) -> int:
         """Delete the waiting jobs of a type, enqueued and scheduled. Returns how many."""
@@ -345,9 +347,9 @@ class Store:
         return replies.job(answer)
 
     async def list(self, filter: JobFilter | None = None, limit: int = 50, cursor: str | None = None) -> Page:
-        """A page of jobs: those running and waiting first, then the finished ones from the latest on. Raises ValueError."""
+        """A page of jobs: running and waiting ones, then finished ones from the latest on. Raises ValueError."""
         ids, next_cursor = await self._list_ids(filter or JobFilter(), limit, cursor)
-        answers = await self._run("get", *ids) if ids else []
+        answers: list[Any] = await self._run("get", *ids) if ids else []
         return Page([replies.job(answer) for answer in answers if answer is not None], next_cursor)
 
     async def _list_ids(self, filter: JobFilter, limit: int, cursor: str | None) -> tuple[list[str], str | None]:
@@ -378,7 +380,7 @@ class Store:
         try:
             if not self._watching:
                 self._watching = True
-                await self._listener.subscribe("ended", self._job_ended, self._look_after_watched)
+                self._listener.subscribe("ended", self._job_ended, self._look_after_watched)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._look_after(id)
@@ -412,12 +414,12 @@ class Store:
                 wanted.put_nowait(id.decode())
 
         channel = f"session:{session.id}"
-        await self._listener.subscribe(channel, wanted.put_nowait, catch_up)
+        self._listener.subscribe(channel, wanted.put_nowait, catch_up)
         try:
             while True:
                 yield await wanted.get()
         finally:
-            await self._listener.unsubscribe(channel)
+            self._listener.unsubscribe(channel)
 
 
 def _settlement_size(settlement: Settlement) -> int:

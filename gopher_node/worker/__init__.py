@@ -1,5 +1,6 @@
 """Runs jobs: claim, perform, settle."""
 
-from gopher_node.worker.worker import Patience, Worker, WorkerStatus
+from gopher_node.worker.status import WorkerStatus
+from gopher_node.worker.worker import Patience, Worker
 
 __all__ = ["Patience", "Worker", "WorkerStatus"]

@@ -30,9 +30,9 @@ class Claimer:
     """
     Keeps one claim in flight while there is room, and one wait for a wake-up while there is no work.
 
-    Any error leads to a new try after a short pause, so a claimer is never deaf for longer than the store is. `opened`
-    wakes it when a slot has become free, and `start` is given each lease. `last_answer` is when, on the loop's clock,
-    the store last answered a claim.
+    Any error leads to a new try after a short pause, so a claimer is never deaf for longer than the store is. It is
+    woken when a slot has become free, and gives each lease to `start`. On the loop's clock, `last_answer` is when the
+    store last answered a claim, and `asking_since` when the first of those that it has not answered was made.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Claimer:
         self._waiting: asyncio.Task[None] | None = None
         self._waiting_until = 0.0
         self.last_answer: float | None = None
+        self.asking_since: float | None = None
 
     async def run(self) -> None:
         """Claim until `stop` is called; what a claim under way then brings is still given to `start`."""
@@ -93,6 +94,9 @@ class Claimer:
     async def _claim(self, limit: int) -> Claimed | None:
         """None after an error, when it is time to try again."""
         session = self._session.current
+        loop = asyncio.get_running_loop()
+        if self.asking_since is None:
+            self.asking_since = loop.time()
         try:
             claimed = await self._store.claim(
                 session,
@@ -114,7 +118,8 @@ class Claimer:
         self._id = str(next(self._ids))
         self._pause = PAUSE
         self._events.store_up()
-        self.last_answer = asyncio.get_running_loop().time()
+        self.last_answer = loop.time()
+        self.asking_since = None
         if claimed.leases:
             self._events.claimed(len(claimed.leases))
         return claimed

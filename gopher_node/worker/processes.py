@@ -17,6 +17,9 @@ from gopher_node.worker import child
 from gopher_node.worker.outcome import Failed, Outcome, Retried
 from gopher_node.worker.run import Run
 
+EPITAPH = 2.0
+"""Seconds in which a process that has closed its pipe should have ended."""
+
 
 class Processes:
     """
@@ -42,6 +45,7 @@ class Processes:
         self._free = asyncio.Semaphore(self.limit)
         self._idle: list[Child] = []
         self._all: set[Child] = set()
+        self._dying: set[asyncio.Task[None]] = set()
 
     async def call(self, run: Run, arguments: dict[str, Any]) -> Outcome:
         """Run the handler in a child. When this is cancelled, the child is killed."""
@@ -65,30 +69,29 @@ class Processes:
         run.waiting = True
         async with self._free:
             worker = await self._take()
+            unused = True
             try:
                 await worker.ready()
-                run.waiting = False
+                run.waiting = unused = False
                 self._on_begin(run)
                 outcome = await worker.run(request, partial(self._on_progress, run))
+                unused = True
             except (asyncio.IncompleteReadError, ConnectionError):
-                self._drop(worker)
                 return Retried(await worker.epitaph(), run.policy.delay(job.errors + 1))
-            except BaseException:
-                if run.waiting:
-                    self._idle.append(worker)  # it has seen nothing of this run, and is ready sooner than a new one
+            finally:
+                # One that is still starting is ready sooner than another would be.
+                if unused and worker.process.returncode is None:
+                    self._idle.append(worker)
                 else:
                     self._drop(worker)
-                raise
-            self._idle.append(worker)
             return outcome
 
     async def close(self) -> None:
         """Kill them all, and wait until they are gone."""
-        children = list(self._all)
-        for worker in children:
+        for worker in list(self._all):
             self._drop(worker)
-        for worker in children:
-            await worker.process.wait()
+        if self._dying:
+            await asyncio.wait(self._dying)
 
     async def _take(self) -> Child:
         while self._idle:
@@ -101,16 +104,24 @@ class Processes:
             # A start that is cancelled half-way would leave a process behind that nobody knows of.
             worker = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            starting.add_done_callback(_kill_started)
+            starting.add_done_callback(self._adopt)
             raise
         self._all.add(worker)
         return worker
+
+    def _adopt(self, starting: asyncio.Future[Child]) -> None:
+        if not starting.cancelled() and starting.exception() is None:
+            self._all.add(starting.result())
+            self._drop(starting.result())
 
     def _drop(self, worker: Child) -> None:
         self._all.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)
         worker.kill()
+        dying = asyncio.get_running_loop().create_task(worker.gone())
+        self._dying.add(dying)
+        dying.add_done_callback(self._dying.discard)
 
 
 class Child:
@@ -161,9 +172,17 @@ class Child:
         if self.process.returncode is None:
             self.process.kill()
 
+    async def gone(self) -> None:
+        """Wait until the process and its pipes are no more."""
+        await self.process.communicate()
+
     async def epitaph(self) -> JobError:
         """Why a run that lost its process failed."""
-        code = await self.process.wait()
+        try:
+            async with asyncio.timeout(EPITAPH):
+                code = await self.process.wait()
+        except TimeoutError:
+            return JobError("process-died", "The process that ran the job closed its connection to the node.")
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         hint = " (the system does that when memory runs out)" if code == -9 else ""
         return JobError("process-died", f"The process that ran the job {how}{hint}.")
@@ -173,8 +192,3 @@ def _look_at(future: asyncio.Future[Any]) -> None:
     """Whoever wanted to know of an error has gone; it is no news to anybody else."""
     if not future.cancelled():
         future.exception()
-
-
-def _kill_started(starting: asyncio.Future[Child]) -> None:
-    if not starting.cancelled() and starting.exception() is None:
-        starting.result().kill()

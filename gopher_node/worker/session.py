@@ -91,7 +91,7 @@ class NodeSession:
                 await self._store.close_session(self._current)
         if self._child is not None:
             self._kill_child()
-            await self._child.wait()
+            await self._child.communicate()
 
     async def _renew(self, session: Session) -> tuple[bool, bool]:
         """Run a child until it ends. Returns whether it ever renewed the session, and whether the session is gone."""

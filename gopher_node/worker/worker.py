@@ -27,6 +27,7 @@ from gopher_node.worker.run import Run, Stop
 from gopher_node.worker.session import NodeSession
 from gopher_node.worker.settle import Settler
 from gopher_node.worker.slots import Slots
+from gopher_node.worker.status import WorkerStatus
 from gopher_node.worker.threads import Threads
 
 UNSETTLED_PER_SLOT = 4
@@ -38,9 +39,6 @@ How many seconds a run may wait for a process before its job is handed back. Wit
 stop it, this stays within the store's hard deadline, which comes 30 s after the timeout.
 """
 
-DEAF = 5.0
-"""A worker with free slots that has had no answer to a claim for so many seconds hears nothing."""
-
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -49,32 +47,6 @@ class Patience:
     stop: float = 5.0
     release: float = 0.5
     settle: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
-    """
-    What a worker is doing.
-
-    `busy` counts the slots that are taken, `stuck` those of them whose run is settled while its handler has not ended,
-    and `unsettled` the outcomes that the store has not answered. `last_claim_age` is the seconds since the store
-    last answered a claim, None before the first.
-    """
-
-    slots: int
-    busy: int
-    stuck: int
-    unsettled: int
-    last_claim_age: float | None
-    draining: bool
-    store_ok: bool
-    session: str | None
-
-    @property
-    def deaf(self) -> bool:
-        """Whether it should be claiming and gets no answer."""
-        age = self.last_claim_age
-        return not self.draining and self.busy < self.slots and (age is None or age > DEAF)
 
 
 class Worker:
@@ -126,7 +98,9 @@ class Worker:
         )
         self._runs: set[Run] = set()
         self._stuck: dict[Run, float] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        # What the drain waits for: runs whose outcome is not decided or not settled, and other tasks of that kind.
+        self._pending: set[Run | asyncio.Task[Any]] = set()
+        self._nothing_pending = asyncio.Event()
         self._draining = asyncio.Event()
         self._hurry = asyncio.Event()
         self._ended = asyncio.Event()
@@ -137,15 +111,15 @@ class Worker:
 
         Waits for a store that is away. Raises GopherError when a start-up hook fails.
         """
-        await self._call_startup_hooks()
         try:
+            await self._call_startup_hooks()
             async with asyncio.TaskGroup() as group:
                 background = [group.create_task(self._heed(stop))]
                 if await self._open_session():
                     parts = (self._session.run(), self._progress.run(), self._watch.run(), self._claimer.run())
                     background += [group.create_task(part) for part in parts]
                     # A claim under way may bring jobs that have to be handed back.
-                    self._keep(background[-1])
+                    self._await(background[-1])
                     await self._draining.wait()
                     await self._wind_down()
                 await self._call_shutdown_hooks()
@@ -169,13 +143,15 @@ class Worker:
         self._begin_drain()
 
     def status(self) -> WorkerStatus:
-        last = self._claimer.last_answer
+        now = asyncio.get_running_loop().time()
+        last, asking = self._claimer.last_answer, self._claimer.asking_since
         return WorkerStatus(
             slots=self._slots.total,
             busy=len(self._runs),
             stuck=len(self._stuck),
             unsettled=self._settler.unsettled,
-            last_claim_age=None if last is None else asyncio.get_running_loop().time() - last,
+            last_claim_age=None if last is None else now - last,
+            unanswered=0.0 if asking is None else now - asking,
             draining=self._draining.is_set(),
             store_ok=not self._events.store_is_down,
             session=self._session.id,
@@ -191,7 +167,7 @@ class Worker:
         job = lease.job
         handler = self._handlers.get(job.type)
         if handler is None or self._draining.is_set():
-            self._keep(loop.create_task(self._settler.settle(lease, Released())))
+            self._await(loop.create_task(self._settler.settle(lease, Released())))
             return
         timeout = job.timeout_ms / 1000 if job.timeout_ms is not None else handler.timeout
         if timeout is None:
@@ -210,11 +186,11 @@ class Worker:
         )
         self._slots.take(job.type)
         self._runs.add(run)
+        self._pending.add(run)
         # The time of a run in a process begins when it has one.
         wait = PROCESS_PATIENCE if handler.mode == "process" else timeout
         run.timer = loop.call_later(wait, self._stop, run, Stop.TIMEOUT)
         run.task = loop.create_task(self._work(run), name=job.type)
-        self._tasks.add(run.task)
 
     async def _work(self, run: Run) -> None:
         try:
@@ -230,7 +206,7 @@ class Worker:
             if not run.decided:
                 await self._settle(run, outcome)
         finally:
-            self._tasks.discard(run.task)
+            self._no_longer_pending(run)
 
     def _begin(self, run: Run) -> None:
         run.timer.cancel()
@@ -272,7 +248,8 @@ class Worker:
             self._mark_stuck(run)
             run.decided = True
             loop = asyncio.get_running_loop()
-            self._keep(loop.create_task(self._settle(run, broken_off(run, run.stopping))))
+            self._await(loop.create_task(self._settle(run, broken_off(run, run.stopping))))
+            self._no_longer_pending(run)
 
     def _wait_for_thread(self, run: Run, thread: asyncio.Future[Any]) -> None:
         self._mark_stuck(run)
@@ -286,10 +263,14 @@ class Worker:
         self._stuck[run] = asyncio.get_running_loop().time()
         self._events.slot_stuck(run.handler.type)
 
-    def _keep(self, task: asyncio.Task[Any]) -> None:
-        """The drain waits for this task too."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _await(self, task: asyncio.Task[Any]) -> None:
+        self._pending.add(task)
+        task.add_done_callback(self._no_longer_pending)
+
+    def _no_longer_pending(self, what: Run | asyncio.Task[Any]) -> None:
+        self._pending.discard(what)
+        if not self._pending:
+            self._nothing_pending.set()
 
     def _type_of(self, task: asyncio.Task[Any]) -> str | None:
         # Asked from another thread, so it looks at nothing that the loop changes.
@@ -344,20 +325,22 @@ class Worker:
             self._log.error("outcomes.lost", count=self._settler.unsettled)
 
     async def _all_settled(self) -> None:
-        stuck = {run.task for run in self._stuck if run.performing}
-        while waiting := self._tasks - stuck:
-            await asyncio.wait(waiting)
+        while self._pending:
+            self._nothing_pending.clear()
+            await self._nothing_pending.wait()
 
     async def _close(self) -> None:
         self._settler.close()
         stuck = {run.task for run in self._stuck if run.performing}
+        ending = {item.task if isinstance(item, Run) else item for item in self._pending}
         for run in self._runs:
             run.decided = True
-        for task in self._tasks:
+        for task in ending | stuck:
             task.cancel()
-        if ending := self._tasks - stuck:
-            await asyncio.wait(ending, timeout=self._patience.release)
-        for task in list(self._tasks):
+        if ending:
+            _, stuck_too = await asyncio.wait(ending, timeout=self._patience.release)
+            stuck |= stuck_too
+        for task in stuck:
             _break(task)
         self._threads.close()
         await self._processes.close()

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass
+class _Connection:
+    hears: asyncio.Event
+    losing: bool = False
 
 
 class Relay:
@@ -25,7 +33,7 @@ class Relay:
         self._silently = False
         self._hears = asyncio.Event()
         self._hears.set()
-        self._connections: set[tuple[asyncio.Task[None], asyncio.StreamWriter]] = set()
+        self._connections: dict[asyncio.Task[None], _Connection] = {}
         self._listening: asyncio.Server | None = None
 
     @property
@@ -43,6 +51,11 @@ class Relay:
     def hear(self) -> None:
         self._hears.set()
 
+    def freeze(self) -> None:
+        """Leave the connections that there are open and dead for ever, as a network does that is cut; new ones work."""
+        for connection in self._connections.values():
+            connection.hears = asyncio.Event()
+
     async def up(self) -> None:
         self._listening = await asyncio.start_unix_server(self._serve, self.path)
 
@@ -50,28 +63,28 @@ class Relay:
         """Cut all connections and refuse new ones."""
         if self._listening is not None:
             self._listening.close()
-            Path(self.path).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
             self._listening = None
         await self.cut()
 
     async def cut(self) -> None:
         """Cut all connections."""
-        for task, _ in list(self._connections):
+        tasks = list(self._connections)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*(task for task, _ in list(self._connections)), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add((task, writer))
-        losing = asyncio.Event()
+        connection = self._connections[task] = _Connection(self._hears)
         try:
             back_reader, back_writer = await asyncio.open_unix_connection(self._server)
             try:
                 async with asyncio.TaskGroup() as group:
-                    ways = (self._ask(reader, back_writer, losing), self._answer(back_reader, writer, losing))
-                    for way in ways:
-                        group.create_task(way)
+                    group.create_task(self._ask(reader, back_writer, connection))
+                    group.create_task(self._answer(back_reader, writer, connection))
             finally:
                 back_writer.close()
         except* (OSError, ConnectionAbortedError):
@@ -80,23 +93,25 @@ class Relay:
             pass
         finally:
             writer.close()
-            self._connections.discard((task, writer))
+            del self._connections[task]
 
-    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, losing: asyncio.Event) -> None:
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: _Connection) -> None:
         while data := await reader.read(1 << 20):
-            await self._hears.wait()
+            await connection.hears.wait()
             if self._to_lose and (b"EVALSHA" in data or b"BLPOP" in data):
                 self._to_lose -= 1
-                losing.set()
+                connection.losing = True
             writer.write(data)
             await writer.drain()
         raise ConnectionAbortedError
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, losing: asyncio.Event) -> None:
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: _Connection
+    ) -> None:
         while data := await reader.read(1 << 20):
-            await self._hears.wait()
-            if losing.is_set():
-                losing.clear()
+            await connection.hears.wait()
+            if connection.losing:
+                connection.losing = False
                 self.lost += 1
                 if self._silently:
                     continue

@@ -1,4 +1,4 @@
-"""What comes too late is refused: a token that is no longer the job's, a session that is gone, a judgement grown old."""
+"""What comes too late is refused: a token that is no longer the job's, a session that is gone, an old judgement."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def test_a_run_that_has_ended_is_not_overdue(store: Store) -> None:
 
 
 async def test_a_session_holds_on_to_what_the_reaper_has_not_reached(store: Store) -> None:
-    """A session with more jobs than one step takes loses its right to claim at once, and all of its jobs step by step."""
+    """A session with more jobs than one step takes loses its right to claim at once, and its jobs step by step."""
     await store.submit_many([NewJob(type=TYPE) for _ in range(5)])
     session = await store.open_session("node", 15.0)
     leases = (await store.claim(session, POOL, 5)).leases

@@ -32,7 +32,7 @@ TOUCHED = {
 
 
 class Echo:
-    """Tells each script to the server twice, as if the first answer was lost, and remembers where that made a difference."""
+    """Tells each script to the server twice, as after a lost answer, and remembers where that made a difference."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

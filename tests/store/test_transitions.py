@@ -77,19 +77,17 @@ OPERATING = {
         otherwise=InvalidState,
         changes={
             "absent": ("absent", JobNotFound),
-            **{state: ("cancelled", Job) for state in WAITING},
-            **{state: ("cancelling", Job) for state in RUNNING},
+            **dict.fromkeys(WAITING, ("cancelled", Job)),
+            **dict.fromkeys(RUNNING, ("cancelling", Job)),
             "cancelled": ("cancelled", Job),
         },
     ),
     "requeue": Row(
         lambda store, life: store.requeue(life.id),
         otherwise=InvalidState,
-        changes={"absent": ("absent", JobNotFound), **{state: ("enqueued", Job) for state in ENDED}},
+        changes={"absent": ("absent", JobNotFound), **dict.fromkeys(ENDED, ("enqueued", Job))},
     ),
-    "requeue_failed": Row(
-        lambda store, life: store.requeue_failed(), otherwise=0, changes={"failed": ("enqueued", 1)}
-    ),
+    "requeue_failed": Row(lambda store, life: store.requeue_failed(), otherwise=0, changes={"failed": ("enqueued", 1)}),
     "requeue_failed of the type": Row(
         lambda store, life: store.requeue_failed(TYPE), otherwise=0, changes={"failed": ("enqueued", 1)}
     ),
@@ -97,7 +95,7 @@ OPERATING = {
     "delete": Row(
         lambda store, life: store.delete(life.id),
         otherwise=InvalidState,
-        changes={"absent": ("absent", JobNotFound), **{state: ("absent", None) for state in (*WAITING, *ENDED)}},
+        changes={"absent": ("absent", JobNotFound), **dict.fromkeys((*WAITING, *ENDED), ("absent", None))},
     ),
     "purge": Row(
         lambda store, life: store.purge(TYPE),
@@ -141,7 +139,7 @@ SETTLING: dict[str, Row] = {
     "complete": Row(
         lambda store, life: store.complete(life.lease, b"1"),
         otherwise=None,
-        changes={state: ("completed", State.COMPLETED) for state in RUNNING},
+        changes=dict.fromkeys(RUNNING, ("completed", State.COMPLETED)),
     ),
     "retry later": Row(
         lambda store, life: store.retry(life.lease, ERROR, 60.0),
@@ -156,7 +154,7 @@ SETTLING: dict[str, Row] = {
     "fail": Row(
         lambda store, life: store.fail(life.lease, ERROR),
         otherwise=None,
-        changes={state: ("failed", State.FAILED) for state in RUNNING},
+        changes=dict.fromkeys(RUNNING, ("failed", State.FAILED)),
     ),
     "release": Row(
         lambda store, life: store.release(life.lease),
@@ -166,7 +164,7 @@ SETTLING: dict[str, Row] = {
     "cancelled": Row(
         lambda store, life: store.cancelled(life.lease, ERROR),
         otherwise=None,
-        changes={state: ("cancelled", State.CANCELLED) for state in RUNNING},
+        changes=dict.fromkeys(RUNNING, ("cancelled", State.CANCELLED)),
     ),
     "progress": Row(
         lambda store, life: store.progress(life.lease, b"0.5"),
@@ -225,7 +223,7 @@ async def test_every_verb_on_every_state(open_store: OpenStore, namespace: str, 
 
 @pytest.mark.parametrize("verb", SETTLING)
 async def test_a_lease_settles_its_job_once(open_store: OpenStore, namespace: str, verb: str) -> None:
-    """Any outcome ends a lease that lives. One that was settled before changes nothing, and is told how it ended then."""
+    """Any outcome ends a lease that lives. One that was settled before changes nothing, and is told how it ended."""
     row = SETTLING[verb]
     settled = {state: (state, row.otherwise if verb == "progress" else State(state)) for state in ("scheduled", *ENDED)}
 

@@ -333,5 +333,8 @@ async def test_handler_that_cancels_its_own_task_is_settled(bench: Bench) -> Non
         return "done"
 
     bench.start()
+    job = await bench.run("odd")
+    (settled,) = await bench.events.until_settled(1)
 
-    assert (await bench.run("odd")).result == b'"done"'
+    assert job.result == b'"done"'
+    assert settled.state is State.COMPLETED

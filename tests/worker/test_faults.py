@@ -219,7 +219,7 @@ async def test_renewing_child_is_started_again(bench: Bench) -> None:
 
 @pytest.mark.parametrize("lock", [True, False])
 async def test_blocked_loop_keeps_its_session_and_is_named(bench: Bench, lock: bool) -> None:
-    """While a handler blocks the loop, even holding the interpreter's lock, the session is renewed; then it is named."""
+    """While a handler blocks the loop, or holds the interpreter's lock, the session is renewed; then it is named."""
     library = ctypes.PyDLL(None) if lock else ctypes.CDLL(None)
 
     @bench.registry.handler("block")

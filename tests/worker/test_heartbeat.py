@@ -25,6 +25,13 @@ async def start(session: Session, url: str, namespace: str) -> Process:
     return child
 
 
+async def end(process: Process) -> None:
+    """Kill it, and wait until its pipes are closed too."""
+    if process.returncode is None:
+        process.kill()
+    await process.communicate()
+
+
 async def says(child: Process) -> str:
     assert child.stdout is not None
     async with asyncio.timeout(15):
@@ -40,9 +47,7 @@ async def session(store: Store) -> Session:
 async def child(session: Session, valkey_url: str, namespace: str) -> AsyncIterator[Process]:
     child = await start(session, valkey_url, namespace)
     yield child
-    if child.returncode is None:
-        child.kill()
-        await child.wait()
+    await end(child)
 
 
 async def renewals(store: Store, session: Session) -> int:
@@ -85,8 +90,7 @@ async def test_child_outlives_an_outage(session: Session, relay: Relay, namespac
     await relay.mend()
     while (word := await says(child)).startswith(heartbeat.FAILED):
         pass
-    child.kill()
-    await child.wait()
+    await end(child)
 
     assert word == heartbeat.RENEWING
 
@@ -161,8 +165,7 @@ async def test_child_ends_when_its_parent_is_killed(
     if blocked:
         await called.wait()
 
-    parent.kill()
-    await parent.wait()
+    await end(parent)
     await until_gone(pid)
 
     if blocked:

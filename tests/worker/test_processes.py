@@ -47,7 +47,7 @@ async def test_child_ends_when_its_parent_is_killed(pipe: Path, function: str) -
     pid = await pid_from(pipe)
 
     parent.kill()
-    await parent.wait()
+    await parent.communicate()
 
     await until_gone(pid)
 

@@ -30,7 +30,7 @@ if holder[2] == claim_id then
     local held = call('HMGET', key, 'state', 'session', 'type', 'priority', 'group', 'nonce')
     if held[1] == 'processing' and held[2] == session then
       local job = call('HMGET', key, unpack(FIELDS))
-      reply[#reply + 1] = describe(id, held[3], held[4], held[5], job, tonumber(job[3]), held[6])
+      reply[#reply + 1] = describe(id, held[3], held[4], held[5] or '', job, tonumber(job[3]), held[6])
     end
   end
   return reply

@@ -2,7 +2,7 @@
 -- delete(id): forgets a job that is not running.
 -- Answers the state it had, 'processing' if it runs and therefore stays, or nil if there is no such job.
 local id = ARGV[2]
-local job = call('HMGET', P .. 'job:' .. id, 'state', 'type', 'priority', 'group', 'tags', 'retention')
+local job = call('HMGET', P .. 'job:' .. id, 'state', 'type', 'priority', 'group', 'tags', 'retention', 'watched')
 local state, kind, priority = job[1], job[2], job[3]
 if not state then return false end
 if state == 'processing' then return state end
@@ -18,6 +18,7 @@ else
   count(state, priority, kind, -1)
   forget(id, kind, job[5])
 end
+if job[7] then tell_watchers(id) end
 total('deleted')
 commit()
 return state

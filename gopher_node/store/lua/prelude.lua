@@ -35,7 +35,7 @@
 --   seq turn layout              STRING  last place given; last turn given; version of this layout
 --   counts                       HASH    <state>:<priority>:<type> -> jobs
 --   totals                       HASH    what happened -> how often, since the namespace began
---   ended, session:<session>     pub/sub channels: ids of watched jobs that ended; ids the session should cancel
+--   ended, session:<session>     pub/sub channels: ids of watched jobs that ended or went; ids the session should cancel
 --
 -- A script checks first and writes after, and never fails once it has written: Redis does not roll back.
 

@@ -6,9 +6,10 @@ local kind, only, cursor = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local LIMIT, LOOK = 200, 1000
 local gone = 0
 
-local function drop(id, state, priority, tags)
+local function drop(id, state, priority, tags, watched)
   count(state, priority, kind, -1)
   forget(id, kind, tags)
+  if watched then tell_watchers(id) end
   total('purged')
   gone = gone + 1
 end
@@ -21,7 +22,7 @@ for _, priority in ipairs(PRIORITIES) do
       if not group then break end
       local popped = call('ZPOPMIN', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group, LIMIT - gone)
       for i = 1, #popped, 2 do
-        drop(popped[i], 'enqueued', priority, call('HGET', P .. 'job:' .. popped[i], 'tags'))
+        drop(popped[i], 'enqueued', priority, unpack(call('HMGET', P .. 'job:' .. popped[i], 'tags', 'watched')))
       end
       tidy_lane(priority, kind, group)
     end
@@ -34,10 +35,10 @@ if gone < LIMIT then
   for _, id in ipairs(ids) do
     if gone >= LIMIT then break end
     looked = looked + 1
-    local job = call('HMGET', P .. 'job:' .. id, 'type', 'priority', 'tags')
+    local job = call('HMGET', P .. 'job:' .. id, 'type', 'priority', 'tags', 'watched')
     if job[1] == kind and (only == '' or only == job[2]) then
       call('ZREM', P .. 'due', id)
-      drop(id, 'scheduled', job[2], job[3])
+      drop(id, 'scheduled', job[2], job[3], job[4])
     else
       cursor = cursor + 1
     end

@@ -1,0 +1,322 @@
+"""Thousands of verbs at random, against a model that keeps the same jobs in a dict."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from gopher_node.errors import InvalidState, JobNotFound
+from gopher_node.job import NewJob, Priority, State
+from gopher_node.store import JobFilter, Overdue, Pool, Retention, Session, SessionLost, Store
+from tests.store.conftest import OpenStore
+from tests.store.consistency import find_problems
+from tests.store.keyspace import dump
+from tests.store.model import Life, Model
+from tests.store.test_told_twice import Echo
+
+TYPES = ("a", "b", "c", "nobody's")
+POOLS = [Pool.of(types) for types in (["a"], ["a", "b"], ["b", "c"], ["a", "b", "c"], [])]
+RETENTION = Retention(completed=900, cancelled=600, max_jobs=12)
+OUTCOMES = ("complete", "complete", "retry", "retry", "fail", "release", "cancelled")
+TIMEOUT_S, GRACE_S = 60.0, 5.0
+
+
+class Walk:
+    """Takes steps in the store and in the model alike, and compares what each says."""
+
+    def __init__(self, store: Store, rng: random.Random, now_ms: int) -> None:
+        self.store = store
+        self.rng = rng
+        self.model = Model(RETENTION, now_ms)
+        self.sessions: dict[str, tuple[Session, int]] = {}
+        self.leases: list[tuple[str, int, str]] = []
+        self.steps: list[tuple[Callable[[], Awaitable[None]], int]] = [
+            (self.submit, 8),
+            (self.claim, 10),
+            (self.settle, 12),
+            (self.settle_late, 2),
+            (self.open_session, 1),
+            (self.renew, 2),
+            (self.close_session, 1),
+            (self.reap_session, 1),
+            (self.reap_overdue, 1),
+            (self.promote, 3),
+            (self.cancel, 3),
+            (self.requeue, 2),
+            (self.requeue_failed, 1),
+            (self.delete, 2),
+            (self.purge, 1),
+            (self.prune, 1),
+            (self.look, 3),
+        ]
+
+    async def step(self) -> None:
+        steps, weights = zip(*self.steps, strict=True)
+        self.model.now_ms += self.rng.choice((0, 1, 50, 3000))
+        await self.rng.choices(steps, weights)[0]()
+
+    @property
+    def now(self) -> int:
+        return self.model.now_ms
+
+    def any_life(self) -> Life | None:
+        return self.rng.choice([*self.model.lives.values(), None])
+
+    def any_session(self) -> tuple[Session, int] | None:
+        return self.rng.choice([*self.sessions.values(), None])
+
+    async def submit(self) -> None:
+        jobs = [self.new_job() for _ in range(self.rng.choice((1, 1, 2, 5)))] if len(self.model.lives) < 100 else []
+        if (life := self.any_life()) is not None and await self.is_there(life):
+            jobs.append(life.job)
+        known = set(self.model.lives)
+
+        answers = await self.store.submit_many(jobs, now=self.now)
+
+        self.model.submit(jobs)
+        assert [answer.state for answer in answers] == [self.model.lives[job.id].state for job in jobs]
+        # Told twice, all are known by then.
+        assert [answer.created for answer in answers] in ([job.id not in known for job in jobs], [False] * len(jobs))
+
+    def new_job(self) -> NewJob:
+        rng = self.rng
+        return NewJob(
+            type=rng.choice(TYPES),
+            payload=b'"' + b"x" * rng.choice((1, 50, 1500)) + b'"',
+            priority=rng.choice(list(Priority)),
+            group=rng.choice(("", "x", "y:z")),
+            due_ms=rng.choice((None, None, None, self.now - 5, self.now + 2000)),
+            timeout_ms=rng.choice((None, 5000)),
+            max_retries=rng.choice((0, 1, 3)),
+            max_crashes=rng.choice((0, 1, 3)),
+            retention_ms=rng.choice((None, None, 10_000)),
+            tags=rng.choice(((), ("red",), ("red", "blue"))),
+        )
+
+    async def open_session(self) -> None:
+        if len(self.sessions) < 5:
+            session = await self.store.open_session("node", 15.0)
+            self.sessions[session.id] = (session, 0)
+
+    async def claim(self) -> None:
+        if (chosen := self.any_session()) is None:
+            return
+        session, _ = chosen
+        pool, limit = self.rng.choice(POOLS), self.rng.choice((1, 2, 8))
+        limits = {type: self.rng.choice((0, 1, 2)) for type in TYPES if self.rng.random() < 0.2}
+        expected = self.model.servable(pool.types, limits, limit)
+
+        claimed = await self.store.claim(
+            session, pool, limit, timeout=TIMEOUT_S, grace=GRACE_S, limits=limits, now=self.now
+        )
+
+        assert len(claimed.leases) == expected
+        for lease in claimed.leases:
+            default_ms, grace_ms = round((TIMEOUT_S + GRACE_S) * 1000), round(GRACE_S * 1000)
+            life = self.model.claim(lease.job.id, session.id, lease.nonce, default_ms, grace_ms)
+            assert life.job.type in pool.types
+            assert (lease.job.attempt, lease.job.payload) == (life.attempt, life.job.payload)
+            assert (lease.job.group, lease.job.priority, lease.job.tags) == (
+                life.job.group,
+                life.job.priority,
+                life.job.tags,
+            )
+            assert (lease.job.errors, lease.job.crashes) == (life.errors, life.crashes)
+            self.leases.append((lease.job.id, lease.job.attempt, lease.nonce))
+
+    async def settle(self) -> None:
+        held = self.model.in_state(State.PROCESSING)
+        await self.say([(life.job.id, life.attempt, life.nonce) for life in self.rng.sample(held, min(3, len(held)))])
+
+    async def settle_late(self) -> None:
+        running = {life.nonce for life in self.model.in_state(State.PROCESSING)}
+        late = [lease for lease in self.leases if lease[2] not in running]
+        if late:
+            lease = self.rng.choice(late)
+            before = await dump(self.store)
+            (answer,) = await self.store._send_settlements([("complete", *lease, b"late", 0, 0)], now=self.now)
+            after = await dump(self.store)
+            settled = before.get(f"job:{lease[0]}")
+            told = settled.value.get("settled", "") if settled else ""
+            assert answer.decode() == (told.partition(":")[2] if told.startswith(lease[2]) else "stale")
+            assert {name: key for name, key in before.items() if name != "totals" and key.ttl < 0} == {
+                name: key for name, key in after.items() if name != "totals" and key.ttl < 0
+            }
+
+    async def say(self, leases: list[tuple[str, int, str]]) -> None:
+        told = [(self.rng.choice(OUTCOMES), lease, self.rng.choice((0, 5000))) for lease in leases]
+        bodies = [b"%d" % n if outcome == "complete" else b'{"code":"x"}' for n, (outcome, _, _) in enumerate(told)]
+
+        answers = await self.store._send_settlements(
+            [(outcome, *lease, body, delay, 0) for (outcome, lease, delay), body in zip(told, bodies, strict=True)],
+            now=self.now,
+        )
+
+        for (outcome, lease, delay), body, answer in zip(told, bodies, answers, strict=True):
+            assert answer.decode() == self.model.settle(lease[0], lease[2], outcome, body, delay)
+        self.model.prune()
+
+    async def renew(self) -> None:
+        if (chosen := self.any_session()) is not None:
+            session, renewals = chosen
+            await self.store.renew(session)
+            self.sessions[session.id] = (session, renewals + 1)
+
+    async def close_session(self) -> None:
+        if (chosen := self.any_session()) is not None:
+            session, _ = chosen
+            await self.store.close_session(session, now=self.now)
+            self.model.close(session.id)
+            del self.sessions[session.id]
+            with pytest.raises(SessionLost):
+                await self.store.renew(session)
+
+    async def reap_session(self) -> None:
+        if (chosen := self.any_session()) is not None:
+            session, _ = chosen
+            renewals = (await self.store.survey()).sessions[session.id].renewals
+            assert await self.store.reap_session(session.id, renewals + 1, now=self.now) == 0
+            await self.store.reap_session(session.id, renewals, now=self.now)
+            self.model.crash(self.model.held(session.id))
+            del self.sessions[session.id]
+
+    async def reap_overdue(self) -> None:
+        survey = await self.store.survey(now=self.now)
+        running = self.model.in_state(State.PROCESSING)
+        overdue = [life for life in running if life.deadline_ms <= self.now]
+        assert {run.id for run in survey.overdue} == {life.job.id for life in overdue}
+        false = [Overdue(life.job.id, "0" * 16, 0, 0) for life in running[:2]]
+        await self.store.reap_overdue([*survey.overdue, *false], now=self.now)
+        self.model.crash(overdue)
+
+    async def promote(self) -> None:
+        await self.store.promote(now=self.now)
+        self.model.promote()
+
+    async def cancel(self) -> None:
+        if (life := self.any_life()) is not None and await self.is_there(life):
+            allowed = not life.state.final or life.state is State.CANCELLED
+            with contextlib.nullcontext() if allowed else pytest.raises(InvalidState):
+                await self.store.cancel(life.job.id, now=self.now)
+            self.model.cancel(life)
+
+    async def requeue(self) -> None:
+        if (life := self.any_life()) is not None and await self.is_there(life):
+            with contextlib.nullcontext() if life.state.final else pytest.raises(InvalidState):
+                await self.store.requeue(life.job.id, now=self.now)
+            if life.state.final:
+                self.model.requeue(life)
+
+    async def requeue_failed(self) -> None:
+        type = self.rng.choice((None, "a"))
+        failed = [life for life in self.model.in_state(State.FAILED) if type in (None, life.job.type)]
+        assert await self.store.requeue_failed(type) == len(failed)
+        for life in failed:
+            self.model.requeue(life)
+
+    async def delete(self) -> None:
+        if (life := self.any_life()) is not None and await self.is_there(life):
+            running = life.state is State.PROCESSING
+            with pytest.raises(InvalidState) if running else contextlib.nullcontext():
+                await self.store.delete(life.job.id)
+            if not running:
+                self.model.drop(life)
+
+    async def purge(self) -> None:
+        type, level = self.rng.choice(TYPES), self.rng.choice((None, *Priority))
+        await self.store.purge(type, level)
+        for life in self.model.in_state(State.ENQUEUED, State.SCHEDULED):
+            if life.job.type == type and level in (None, life.job.priority):
+                self.model.drop(life)
+
+    async def prune(self) -> None:
+        await self.store.prune(now=self.now)
+        self.model.prune()
+        await self.compare()
+        assert len(self.model.in_state(State.COMPLETED)) <= RETENTION.max_jobs
+
+    async def is_there(self, life: Life) -> bool:
+        """Whether the store still has the job; if not, it must have been pruned."""
+        try:
+            self.model.assert_same(await self.store.get(life.job.id))
+        except JobNotFound:
+            self.forget_pruned(life)
+            return False
+        return True
+
+    def forget_pruned(self, life: Life) -> None:
+        assert life.may_be_gone
+        self.model.drop(life)
+
+    async def look(self) -> None:
+        state = self.rng.choice(list(State))
+        found = {job.id for job in (await self.store.list(JobFilter(states=(state,)), limit=1000)).items}
+        known = {life.job.id: life for life in self.model.in_state(state)}
+        assert found <= set(known)
+        for life in [known[id] for id in set(known) - found]:
+            self.forget_pruned(life)
+
+    async def compare(self) -> None:
+        """The whole store with the whole model, and the store with itself."""
+        assert find_problems(await dump(self.store)) == []
+        jobs = (await self.store.list(limit=1000)).items
+        for life in [life for id, life in self.model.lives.items() if id not in {job.id for job in jobs}]:
+            self.forget_pruned(life)
+        assert {job.id for job in jobs} == set(self.model.lives)
+        for job in jobs:
+            self.model.assert_same(job)
+
+
+async def walk(store: Store, seed: int, steps: int) -> Walk:
+    walk = Walk(store, random.Random(seed), (await store.survey()).now_ms)
+    for n in range(steps):
+        await walk.step()
+        if n % 40 == 39:
+            await walk.compare()
+    await walk.compare()
+    return walk
+
+
+def steps_for(store: Store, many: int) -> int:
+    """Fakeredis is ten times as slow as a server."""
+    return many if store._connections.url.startswith("unix:") else many // 6
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_random_walk(open_store: OpenStore, seed: int) -> None:
+    """Whatever the order of verbs, the store agrees with the model and with itself, and each thing happens."""
+    store = await open_store(retention=RETENTION)
+
+    await walk(store, seed, steps_for(store, 1000))
+
+    totals = (await store.stats()).totals
+    assert totals.keys() >= {"submitted", "completed", "failed", "cancelled", "retried", "released", "requeued"}
+
+
+async def test_random_walk_told_twice(open_store: OpenStore) -> None:
+    """The same when every script is told twice: the second time changes nothing, wherever the first was told."""
+    store = await open_store(retention=RETENTION)
+    echo = Echo(store)
+
+    await walk(store, 4, steps_for(store, 200))
+
+    assert echo.faults == []
+    assert {"claim", "settle", "submit"} <= set(echo.told)
+
+
+def test_the_model_is_independent() -> None:
+    """The model disagrees when a rule is broken, so that its agreement means something."""
+    model = Model(RETENTION, 1000)
+    job = NewJob(type="a", max_retries=0)
+    model.submit([job])
+    model.claim(job.id, "session", "nonce", 1, 1)
+
+    assert model.settle(job.id, "another", "complete", b"1", 0) is None
+    assert model.settle(job.id, "nonce", "retry", b"{}", 0) is State.FAILED
+    assert model.settle(job.id, "nonce", "complete", b"1", 0) is None
+    model.now_ms += 10**9
+    model.prune()
+    assert not model.lives[job.id].may_be_gone
