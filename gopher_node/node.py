@@ -180,7 +180,7 @@ class Node:
             await api.start()
         except OSError as error:
             raise SettingError(
-                f"SERVER_HOST={server.host} SERVER_PORT={server.port} cannot be listened on: {error.strerror or error}. "
+                f"SERVER_HOST={server.host} SERVER_PORT={server.port} cannot be used: {error.strerror or error}. "
                 "Choose another port with --port, or --port=0 for any free one."
             ) from error
         stack.push_async_callback(api.stop)

@@ -25,9 +25,9 @@ class Reaper:
     """
     Judges from a series of surveys which sessions are dead and which runs are overdue.
 
-    It trusts no wall clock. A session is dead when its pulse has stood still for a whole lease of time in which this
-    reaper was watching, by its own monotonic clock: while the store cannot be reached nobody can renew, so that time does
-    not count. When the store's clock steps, the deadlines of the runs that began before move with it.
+    It trusts no wall clock. A session is dead when its pulse has stood still for a whole lease, by the reaper's own
+    monotonic clock and counting only time in which it was watching: while the store cannot be reached, nobody can renew.
+    When the store's clock steps, the deadlines of the runs that began before move with it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

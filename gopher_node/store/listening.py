@@ -7,9 +7,9 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
-from redis.asyncio import Connection
+from redis.asyncio.connection import AbstractConnection
 
 from gopher_node.errors import StoreError
 from gopher_node.store.connections import Connections, unreachable
@@ -67,7 +67,7 @@ class Listener:
                 pass
             await asyncio.sleep(random.uniform(0.05, 0.5))
 
-    async def _ask(self, connection: Connection) -> None:
+    async def _ask(self, connection: AbstractConnection) -> None:
         """Subscribe to what is wanted, as that changes. Whoever took a channel over has to catch up for itself."""
         asked: dict[str, _Subscription] = {}
         while True:
@@ -82,10 +82,13 @@ class Listener:
                 await connection.send_command("UNSUBSCRIBE", *old)
             await self._changed.wait()
 
-    async def _hear(self, connection: Connection) -> None:
+    async def _hear(self, connection: AbstractConnection) -> None:
         asked = False
         while True:
-            said: Any = await connection.read_response(timeout=self.quiet, disconnect_on_error=False, push_request=True)
+            said = cast(
+                "list[bytes] | None",
+                await connection.read_response(timeout=self.quiet, disconnect_on_error=False, push_request=True),
+            )
             if said is not None:
                 asked = False
                 await self._take(said)
@@ -96,7 +99,7 @@ class Listener:
                 await connection.send_command("PING")
                 asked = True
 
-    async def _take(self, said: Any) -> None:
+    async def _take(self, said: list[bytes]) -> None:
         # Answers to UNSUBSCRIBE and PING need nothing; the latter may be no list at all.
         if said[0] not in (b"subscribe", b"message"):
             return

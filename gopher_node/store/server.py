@@ -53,6 +53,6 @@ async def _setting(connections: Connections, name: str) -> str:
         raise
     except StoreError:
         return ""
-    # RESP2 answers a list of name and value, RESP3 a map.
-    values: list[bytes] = list(answer.values()) if isinstance(answer, dict) else answer[1:]
-    return values[0].decode() if values else ""
+    # RESP3 answers with a map; RESP2 with a list of name and value.
+    value: bytes = answer.get(name.encode(), b"") if hasattr(answer, "get") else b"".join(answer[1:])
+    return value.decode()

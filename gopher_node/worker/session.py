@@ -114,7 +114,7 @@ class NodeSession:
                 lost = lost or word == heartbeat.GONE
                 if word == heartbeat.FAILED:
                     self._events.store_down(StoreUnavailable(f"The session could not be renewed: {detail}"))
-            await child.wait()
+            await child.communicate()
         finally:
             self._kill_child()
         return renewed, lost
