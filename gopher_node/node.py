@@ -47,7 +47,7 @@ def _new_node_id() -> str:
 
 
 def _process_lives(node_id: str) -> bool:
-    """Whether the process of a node on this host may still be running. Its number may also be somebody else's by now."""
+    """Whether the process of a node on this host may still be running; its number may be somebody else's by now."""
     pid = int(node_id.rsplit("-", 2)[1])
     if pid == os.getpid():
         return False
@@ -114,8 +114,9 @@ class Node:
 
     async def _run_parts(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self.settings
-        url = await self._start_embedded(stack) if settings.redis.url is None else settings.redis.url
-        embedded = settings.redis.url is None
+        shared_url = settings.redis.connection_url
+        embedded = shared_url is None
+        url = await self._start_embedded(stack) if shared_url is None else shared_url
         store = self._make_store(url)
         stack.push_async_callback(store.close)
         api = await self._start_api(stack, store)
@@ -161,13 +162,7 @@ class Node:
 
     def _make_store(self, url: str) -> Store:
         settings = self.settings
-        password = settings.redis.password
-        connections = Connections(
-            url,
-            timeout=settings.redis.timeout,
-            password=password.get_secret_value() if password else None,
-            db=settings.redis.db,
-        )
+        connections = Connections(url, timeout=settings.redis.timeout)
         kept = settings.retention
         retention = Retention(kept.completed, kept.cancelled, kept.max_jobs)
         return Store(connections, namespace=settings.namespace, retention=retention, patience=settings.redis.timeout)

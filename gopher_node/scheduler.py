@@ -26,7 +26,7 @@ class Reaper:
     Judges from a series of surveys which sessions are dead and which runs are overdue.
 
     It trusts no wall clock. A session is dead when its pulse has stood still for a whole lease, by the reaper's own
-    monotonic clock and counting only time in which it was watching: while the store cannot be reached, nobody can renew.
+    monotonic clock, counting only time in which it was watching: nobody can renew while the store cannot be reached.
     When the store's clock steps, the deadlines of the runs that began before move with it.
     """
 

@@ -398,3 +398,21 @@ def test_every_setting_says_why() -> None:
     assert all(entry.description.endswith(".") for entry in SETTINGS)
     for names in ([name for entry in SETTINGS for name in entry.env], [entry.flag for entry in SETTINGS]):
         assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("redis", "expected"),
+    [
+        ({"url": "redis://h:1/2"}, "redis://h:1/2"),
+        ({"url": "redis://h:1", "password": "p@ss/word", "db": 3}, "redis://:p%40ss%2Fword@h:1?db=3"),
+        ({"url": "rediss://user@h:1", "password": "x"}, "rediss://user:x@h:1"),
+        ({"url": "redis://user:x@h:1", "password": "x"}, "redis://user:x@h:1"),
+        ({"url": "unix:///run/s.sock", "password": "x", "db": 1}, "unix://:x@/run/s.sock?db=1"),
+        ({}, None),
+    ],
+)
+def test_connection_url_holds_password_and_database(redis: dict[str, object], expected: str | None) -> None:
+    """Whoever opens the store needs only this one text."""
+    flags = {f"redis.{name}": value for name, value in redis.items()}
+
+    assert Settings.load(flags, {}).redis.connection_url == expected

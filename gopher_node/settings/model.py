@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -65,6 +65,21 @@ class RedisSettings(Section):
         if self.db is not None and any(database and database != str(self.db) for database in databases):
             raise ValueError(f"REDIS_DB={self.db} is not the database that REDIS_URL names; keep one of them")
         return self
+
+    @property
+    def connection_url(self) -> str | None:
+        """The URL, and in it what REDIS_PASSWORD and REDIS_DB add. It is a secret if they are."""
+        if not self.url:
+            return None
+        parts = urlsplit(self.url)
+        user, _, host = parts.netloc.rpartition("@")
+        if self.password and not parts.password:
+            user = f"{user.rstrip(':')}:{quote(self.password.get_secret_value(), safe='')}"
+        query = parse_qs(parts.query)
+        if self.db is not None:
+            query["db"] = [str(self.db)]
+        netloc = f"{user}@{host}" if user else host
+        return urlunsplit(parts._replace(netloc=netloc, query=urlencode(query, doseq=True)))
 
 
 class WorkerSettings(Section):

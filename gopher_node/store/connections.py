@@ -43,18 +43,12 @@ class Connections:
         url: str,
         *,
         timeout: float = 5.0,
-        password: str | None = None,
-        db: int | None = None,
         size: int = 16,
         **connection: Any,
     ) -> None:
         self.url = url
         self.timeout = timeout
         extra: dict[str, Any] = {**_ONCE, **connection, "socket_connect_timeout": timeout}
-        if password is not None:
-            extra["password"] = password
-        if db is not None:
-            extra["db"] = db
         extra["socket_timeout"] = None
         self._requests: ConnectionPool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
             url, max_connections=size, timeout=timeout, **extra

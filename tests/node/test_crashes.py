@@ -15,6 +15,8 @@ import aiohttp
 import pytest
 import redis
 
+from gopher_node.store.valkey_binary import find_binary
+from tests.conftest import server
 from tests.node.conductor import Conductor, conducting
 from tests.node.node_process import NodeProcess, running
 
@@ -153,3 +155,13 @@ async def test_second_signal_releases_at_once(tmp_path: Path, conductor: Conduct
 
     assert code == 0
     assert (ended["status"], ended["attempt"], ended["errors"], ended["crashes"]) == ("completed", 2, 0, 0)
+
+
+async def test_session_is_renewed_on_a_server_with_a_password(conductor: Conductor, namespace: str) -> None:
+    """Every process of a node can log in: a run outlasts several leases."""
+    with server(str(find_binary()), "--requirepass", "s3cr:t/") as url:
+        shared = {"REDIS_URL": url, "REDIS_PASSWORD": "s3cr:t/", "REDIS_DB": "2", "WORKER_LEASE": "1s"}
+        async with running("--handlers=userjobs", GOPHER_NAMESPACE=namespace, **shared) as node:
+            job = await node.ended((await node.submit("slow", {"port": conductor.port, "seconds": 4}))["job_id"])
+
+    assert (job["status"], job["attempt"], job["crashes"]) == ("completed", 1, 0)

@@ -7,14 +7,20 @@ import pytest
 from gopher_node.job import NewJob, Priority
 from gopher_node.store import Pool, Store
 from tests.store import consistency
-from tests.store.keyspace import command, prefix
+from tests.store.keyspace import Dump, command, dump, prefix, restore
 from tests.store.lives import claim_one
 
 SOUND = "a sound store"
 
 
+_filled: Dump = {}
+
+
 async def fill(store: Store) -> None:
     """A job in every state, with every index in use. Their ids are the words for their states."""
+    if _filled:
+        await restore(store, {name: key for name, key in _filled.items() if key.ttl < 0})
+        return
     pool = Pool.of(["mail"])
 
     def new(id: str, **options: object) -> NewJob:
@@ -30,6 +36,7 @@ async def fill(store: Store) -> None:
     await claim_one(store, session)
     await store.submit(new("scheduled", delay_ms=3_600_000))
     await store.submit(new("enqueued", group="acme", payload=b'"' + b"x" * 2000 + b'"'))
+    _filled.update(await dump(store))
 
 
 DAMAGES = {
