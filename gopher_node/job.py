@@ -61,6 +61,10 @@ class Priority(IntEnum):
         raise ValueError("must be low, normal, high or urgent, or their numbers 1 to 4")
 
 
+# How the levels share a worker's claims while all of them have jobs waiting.
+DEFAULT_WEIGHTS = {Priority.URGENT: 8, Priority.HIGH: 4, Priority.NORMAL: 2, Priority.LOW: 1}
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """

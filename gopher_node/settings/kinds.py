@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import PlainValidator, SecretStr
 
 from gopher_node.durations import MAX_DURATION, format_duration, parse_duration
-from gopher_node.job import TYPE_NAME, Priority
+from gopher_node.job import DEFAULT_WEIGHTS, TYPE_NAME, Priority
 
-DEFAULT_WEIGHTS = {Priority.URGENT: 8, Priority.HIGH: 4, Priority.NORMAL: 2, Priority.LOW: 1}
 MAX_WEIGHT = 1000
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}\Z")

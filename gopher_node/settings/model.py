@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, Valid
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gopher_node.durations import format_duration
-from gopher_node.job import Priority
+from gopher_node.job import DEFAULT_WEIGHTS, Priority
 from gopher_node.settings import kinds
 from gopher_node.settings.layers import Layers, Setting, hide_credentials, list_settings, setting
 
@@ -114,7 +114,7 @@ class WorkerSettings(Section):
     )
     retry_cap: Annotated[float, kinds.seconds(0)] = setting(600.0, "What the wait before a retry never exceeds.")
     weights: kinds.Weights = setting(
-        kinds.DEFAULT_WEIGHTS, "The shares of the four priorities while all of them have jobs waiting."
+        DEFAULT_WEIGHTS, "The shares of the four priorities while all of them have jobs waiting."
     )
 
     @model_validator(mode="after")

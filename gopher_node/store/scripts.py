@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import random
+import time
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from gopher_node.errors import OutcomeUnknown, StoreUnavailable
 from gopher_node.store.connections import Connections, ServerRefusal
 
 
@@ -52,3 +56,24 @@ class Scripts:
                 raise
         await self._connections.request("SCRIPT", "LOAD", text)
         return await self._connections.request(*command)
+
+    async def insist(self, patience: float, name: str, *arguments: Any, now: int | None = None) -> Any:
+        """
+        Run a script again and again until the server answers, or for `patience` seconds.
+
+        Raises StoreUnavailable if no try reached anybody, or OutcomeUnknown if one may have been carried out.
+        """
+        give_up = time.monotonic() + patience
+        maybe_done = False
+        pause = 0.02
+        while True:
+            try:
+                return await self.run(name, *arguments, now=now)
+            except StoreUnavailable as error:
+                maybe_done = maybe_done or isinstance(error, OutcomeUnknown)
+                if time.monotonic() + pause > give_up:
+                    if maybe_done and not isinstance(error, OutcomeUnknown):
+                        raise OutcomeUnknown(str(error)) from error
+                    raise
+            await asyncio.sleep(random.uniform(0, pause))
+            pause = min(pause * 2, 0.5)

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import secrets
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from gopher_node.errors import (
-    InvalidState,
-    JobNotFound,
-    OutcomeUnknown,
-    StoreError,
-    StoreUnavailable,
-    UnusableStore,
-)
-from gopher_node.job import FINAL_STATES, Job, Lease, NewJob, Priority, State
+from gopher_node.errors import InvalidState, JobNotFound, StoreError, UnusableStore
+from gopher_node.job import DEFAULT_WEIGHTS, FINAL_STATES, Job, Lease, NewJob, Priority, State
 from gopher_node.store import replies, server
 from gopher_node.store.connections import Connections
 from gopher_node.store.group_commit import GroupCommit
@@ -42,8 +33,6 @@ from gopher_node.store.values import (
 LAYOUT = 1
 MAX_BULK = 1000
 LOOKED_AT = 1000  # jobs that one page of a list examines at most
-
-DEFAULT_WEIGHTS: Mapping[Priority, int] = {Priority.URGENT: 8, Priority.HIGH: 4, Priority.NORMAL: 2, Priority.LOW: 1}
 
 Settlement = tuple[Any, ...]
 
@@ -101,20 +90,7 @@ class Store:
         await self._connections.request("PING")
 
     async def _run(self, script: str, *arguments: Any, now: int | None = None) -> Any:
-        give_up = time.monotonic() + self.patience
-        maybe_done = False
-        pause = 0.02
-        while True:
-            try:
-                return await self._scripts.run(script, *arguments, now=now)
-            except StoreUnavailable as error:
-                maybe_done = maybe_done or isinstance(error, OutcomeUnknown)
-                if time.monotonic() + pause > give_up:
-                    if maybe_done and not isinstance(error, OutcomeUnknown):
-                        raise OutcomeUnknown(str(error)) from error
-                    raise
-            await asyncio.sleep(random.uniform(0, pause))
-            pause = min(pause * 2, 0.5)
+        return await self._scripts.insist(self.patience, script, *arguments, now=now)
 
     # Submitting
 

@@ -11,6 +11,7 @@ import pytest
 
 from gopher_node.store import Connections, Store
 from tests.store import consistency
+from tests.store.keyspace import erase
 
 Connect = Callable[..., Store]
 OpenStore = Callable[..., Awaitable[Store]]
@@ -39,6 +40,7 @@ async def open_store(connect: Connect, namespace: str) -> AsyncIterator[OpenStor
         async def open_one(**options: Any) -> Store:
             store = connect(**{"namespace": namespace, **options})
             stores.push_async_callback(store.close)
+            stores.push_async_callback(erase, store)
             await store.open()
             return store
 
@@ -65,4 +67,5 @@ async def valkey_store(valkey_url: str, namespace: str) -> AsyncIterator[Store]:
     await store.open()
     yield store
     await consistency.check(store)
+    await erase(store)
     await store.close()

@@ -26,6 +26,10 @@ end
 return out
 """
 
+_ERASE = """
+for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do redis.call('UNLINK', key) end
+"""
+
 _RESTORE = """
 local at = 2
 while ARGV[at] do
@@ -74,6 +78,11 @@ async def restore(store: Store, content: Dump) -> None:
         verb, values = _writing(key)
         words += [name, verb, len(values), *values]
     await command(store, "EVAL", _RESTORE, 0, prefix(store), *words)
+
+
+async def erase(store: Store) -> None:
+    """Delete every key of the namespace: a dump takes the longer, the more keys there are in all."""
+    await command(store, "EVAL", _ERASE, 0, prefix(store))
 
 
 def _writing(key: Key) -> tuple[str, list[Any]]:

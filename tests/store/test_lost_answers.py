@@ -18,7 +18,7 @@ from gopher_node.job import Job, NewJob, State
 from gopher_node.store import Connections, Store
 from gopher_node.store.scripts import source
 from tests.store import consistency
-from tests.store.keyspace import canonical, command, dump
+from tests.store.keyspace import canonical, command, dump, erase
 from tests.store.lives import POOL, TYPE, claim_one, relive
 from tests.store.relay import Relay, relay_to
 from tests.store.test_told_twice import COUNTS, VERBS, try_act
@@ -46,6 +46,7 @@ async def open_far(relay: Relay, namespace: str) -> AsyncIterator[OpenFar]:
     yield open_one
     for store in stores:
         await consistency.check(store)
+        await erase(store)
         await store.close()
 
 
