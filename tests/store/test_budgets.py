@@ -203,3 +203,16 @@ async def test_a_follow_up_that_is_due_later_sets_the_alarm(store: Store) -> Non
 
     assert alarms
     assert max(alarms) <= 5.0
+
+
+@pytest.mark.parametrize("ending", ["release", "retry now", "retry later"])
+async def test_what_ends_for_good_was_not_put_back(store: Store, ending: str) -> None:
+    """A run that would go back to its lane, but whose job is to be cancelled, counts as an end and as nothing else."""
+    job, session = await start(store)
+    lease = await claim_one(store, session)
+    await store.cancel(job.id)
+
+    state = await (store.release(lease) if ending == "release" else store.retry(lease, ERROR, float("later" in ending)))
+
+    assert state is State.CANCELLED
+    assert (await store.stats()).totals == {"submitted": 1, "cancelled": 1}
