@@ -407,6 +407,8 @@ def test_every_setting_says_why() -> None:
         ({"url": "redis://h:1", "password": "p@ss/word", "db": 3}, "redis://:p%40ss%2Fword@h:1?db=3"),
         ({"url": "rediss://user@h:1", "password": "x"}, "rediss://user:x@h:1"),
         ({"url": "redis://user:x@h:1", "password": "x"}, "redis://user:x@h:1"),
+        ({"url": "unix:///run/s.sock"}, "unix:///run/s.sock"),
+        ({"url": "unix:///run/s.sock", "db": 1}, "unix:///run/s.sock?db=1"),
         ({"url": "unix:///run/s.sock", "password": "x", "db": 1}, "unix://:x@/run/s.sock?db=1"),
         ({}, None),
     ],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
-from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -78,8 +78,9 @@ class RedisSettings(Section):
         query = parse_qs(parts.query)
         if self.db is not None:
             query["db"] = [str(self.db)]
-        netloc = f"{user}@{host}" if user else host
-        return urlunsplit(parts._replace(netloc=netloc, query=urlencode(query, doseq=True)))
+        address = f"{parts.scheme}://{user}@{host}" if user else f"{parts.scheme}://{host}"
+        # Put together by hand, for urlunsplit leaves out the slashes of unix:///path.
+        return address + parts.path + (f"?{urlencode(query, doseq=True)}" if query else "")
 
 
 class WorkerSettings(Section):

@@ -115,6 +115,8 @@ class NodeSession:
                 if word == heartbeat.FAILED:
                     self._events.store_down(StoreUnavailable(f"The session could not be renewed: {detail}"))
             await child.communicate()
+            if not (renewed or lost):
+                self._events.store_down(StoreUnavailable("The process that renews the session ended before it could."))
         finally:
             self._kill_child()
         return renewed, lost

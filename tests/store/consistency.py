@@ -273,6 +273,9 @@ class _Examination:
             if session not in self.sessions:
                 self.say(f"held:{session}: there is no such session")
         open_sessions = {session for session, _ in self.under("session")}
+        for pool, key in self.under("waiting"):
+            for session in key.value.keys() - open_sessions:
+                self.say(f"waiting:{pool}: {session} is no session that could be woken")
         for session in open_sessions - self.sessions.keys():
             self.say(f"session:{session}: is not among the sessions")
         for session in self.sessions.keys() - open_sessions - held.keys():

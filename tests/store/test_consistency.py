@@ -65,6 +65,7 @@ DAMAGES = {
     "a pool that was forgotten by half": ("ZREM", "pools", "<pool>"),
     "credit of no pool": ("HSET", "credit:nobody", "4", 1),
     "a waiting list of no pool": ("ZADD", "waiting:nobody", 1, "session"),
+    "a session that waits and is gone": ("ZADD", "waiting:<pool>", 1, "session"),
     "a wake list of no pool": ("RPUSH", "wake:nobody", "1"),
     "a session that forgot what it holds": ("SREM", "held:<session>", "processing"),
     "a session that holds what is not running": ("SADD", "held:<session>", "enqueued"),

@@ -310,6 +310,15 @@ async def test_the_longest_waiting_node_is_woken(store: Store) -> None:
     assert second.id != first.id
 
 
+async def test_a_node_that_has_gone_is_not_woken(store: Store) -> None:
+    """Wake-ups are for nodes that are there: one that ended or died while it waited uses none up."""
+    ended, died, stays = [await waiting(store, A) for _ in range(3)]
+    await store.close_session(ended)
+    await store.reap_session(died.id, 0)
+
+    assert list((await dump(store))[f"waiting:{A.key}"].value) == [stays.id]
+
+
 async def test_a_claim_says_nothing_of_later_when_nothing_is_later(store: Store) -> None:
     """Without types that have to wait, only a wake-up can bring work."""
     await a_submit(store)

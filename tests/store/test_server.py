@@ -38,7 +38,7 @@ async def opened(url: str, **options: Any) -> AsyncIterator[Store]:
 @pytest.fixture
 def url() -> Iterator[str]:
     """A server of the test's own."""
-    with server(str(find_binary()), "--maxmemory", "16mb") as url:
+    with server(str(find_binary())) as url:
         yield url
 
 
@@ -47,14 +47,15 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 async def full(url: str) -> AsyncIterator[Store]:
-    """A store that has taken jobs until its server would take no more."""
+    """A store whose server has used up its memory, and a little more."""
     async with opened(url) as store:
         session = await store.open_session("node", 15.0)
         await store.claim(session, POOL, 1)
         await store.submit(NewJob(type=TYPE, delay_ms=1000))
-        with contextlib.suppress(StoreFull):
-            for _ in range(1000):
-                await store.submit(NewJob(type=TYPE, payload=b'"' + b"x" * 100_000 + b'"'))
+        await store.submit_many([NewJob(type=TYPE, payload=b'"' + b"x" * 50_000 + b'"') for _ in range(60)])
+        memory: bytes = await command(store, "INFO", "memory")
+        used = int(memory.split(b"used_memory:")[1].split()[0])
+        await command(store, "CONFIG", "SET", "maxmemory", used - 500_000)
         yield store
         await consistency.check(store)
 

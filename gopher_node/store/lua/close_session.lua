@@ -5,6 +5,7 @@ local session = ARGV[2]
 local key = P .. 'held:' .. session
 local ids = call('SRANDMEMBER', key, 200)
 call('DEL', P .. 'session:' .. session)
+stop_waiting(session)
 for _, id in ipairs(ids) do
   local job = call('HMGET', P .. 'job:' .. id, 'type', 'priority', 'group', 'attempt', 'started', 'node', 'cancel', 'retention',
                    'watched')

@@ -110,6 +110,11 @@ local function wake(pool, arrival)
   end
 end
 
+-- A session that is gone waits for nothing: it would only use a wake-up up.
+local function stop_waiting(session)
+  for _, pool in ipairs(call('ZRANGE', P .. 'pools', 0, -1)) do call('ZREM', P .. 'waiting:' .. pool, session) end
+end
+
 -- A lane may have run empty: then its group leaves the turn order, and with the last group its type.
 local function tidy_lane(priority, kind, group)
   if call('EXISTS', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group) == 1 then return end

@@ -41,6 +41,7 @@ if ARGV[2] == 'session' then
   local record = call('HGET', P .. 'sessions', session)
   if record and string.match(record, '^%d+') == renewals then
     call('DEL', P .. 'session:' .. session)
+    stop_waiting(session)
     local ids = call('SRANDMEMBER', P .. 'held:' .. session, limit)
     table.sort(ids)
     for _, id in ipairs(ids) do take_back(id, nil, session) end
