@@ -42,6 +42,10 @@ class StoreFull(StoreError):
     """The store has no memory left for new jobs."""
 
 
+class SessionLost(StoreError):
+    """The session was declared dead; what it held belongs to others now."""
+
+
 class UnusableStore(StoreError):
     """The store is set up in a way that would lose jobs."""
 

@@ -1,7 +1,7 @@
 """All that gopher-node knows about Redis and Valkey; nothing outside this package knows more."""
 
 from gopher_node.store.connections import Connections
-from gopher_node.store.store import SessionLost, Store
+from gopher_node.store.store import Store
 from gopher_node.store.values import (
     Claimed,
     JobFilter,
@@ -28,7 +28,6 @@ __all__ = [
     "Pulse",
     "Retention",
     "Session",
-    "SessionLost",
     "Stats",
     "Store",
     "Submitted",

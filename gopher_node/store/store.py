@@ -9,7 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from gopher_node.errors import InvalidState, JobNotFound, StoreError, UnusableStore
+from gopher_node.errors import InvalidState, JobNotFound, SessionLost, UnusableStore
 from gopher_node.job import DEFAULT_WEIGHTS, FINAL_STATES, Job, Lease, NewJob, Priority, State
 from gopher_node.store import replies, server
 from gopher_node.store.connections import Connections
@@ -35,10 +35,6 @@ MAX_BULK = 1000
 LOOKED_AT = 1000  # jobs that one page of a list examines at most
 
 Settlement = tuple[Any, ...]
-
-
-class SessionLost(StoreError):
-    """The session was declared dead; what it held belongs to others now."""
 
 
 class Store:

@@ -8,10 +8,10 @@ import random
 import time
 from collections.abc import Callable, Mapping
 
-from gopher_node.errors import StoreError
+from gopher_node.errors import SessionLost, StoreError
 from gopher_node.job import Lease
 from gopher_node.settings import WorkerSettings
-from gopher_node.store import Claimed, Pool, SessionLost, Store
+from gopher_node.store import Claimed, Pool, Store
 from gopher_node.telemetry import Events
 from gopher_node.worker.session import NodeSession
 from gopher_node.worker.slots import Slots

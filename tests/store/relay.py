@@ -30,7 +30,7 @@ class Relay:
         self.lost = 0
         self._server = server
         self._to_lose = 0
-        self._silently = False
+        self._silently = self._then_down = False
         self._hears = asyncio.Event()
         self._hears.set()
         self._connections: dict[asyncio.Task[None], _Connection] = {}
@@ -40,9 +40,9 @@ class Relay:
     def url(self) -> str:
         return f"unix://{self.path}"
 
-    def lose_answers(self, number: int, *, silently: bool = False) -> None:
-        """Lose the next answers; silently leaves the connection open."""
-        self._to_lose, self._silently = number, silently
+    def lose_answers(self, number: int, *, silently: bool = False, then_down: bool = False) -> None:
+        """Lose the next answers; silently leaves the connection open, and then_down lets nobody come again."""
+        self._to_lose, self._silently, self._then_down = number, silently, then_down
 
     def go_deaf(self) -> None:
         """Take what comes, and neither forward nor answer it."""
@@ -61,12 +61,15 @@ class Relay:
 
     async def down(self) -> None:
         """Cut all connections and refuse new ones."""
+        self._refuse()
+        await self.cut()
+
+    def _refuse(self) -> None:
         if self._listening is not None:
             self._listening.close()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
             self._listening = None
-        await self.cut()
 
     async def cut(self) -> None:
         """Cut all connections."""
@@ -113,6 +116,8 @@ class Relay:
             if connection.losing:
                 connection.losing = False
                 self.lost += 1
+                if self._then_down:
+                    self._refuse()
                 if self._silently:
                     continue
                 break

@@ -167,15 +167,12 @@ async def test_down_after_the_answer_was_lost(open_far: OpenFar, relay: Relay) -
     store = await open_far(patience=0.2)
     await store.submit(NewJob(type=TYPE))
     job = NewJob(type=TYPE)
-    relay.lose_answers(1)
-    submitting = asyncio.create_task(store.submit(job))
-    while not relay.lost:
-        await asyncio.wait([submitting], timeout=0.001)
-    await relay.down()
+    relay.lose_answers(1, then_down=True)
 
     with pytest.raises(OutcomeUnknown):
-        await submitting
+        await store.submit(job)
 
+    assert relay.lost == 1
     await relay.up()
     assert (await store.get(job.id)).state is State.ENQUEUED
 

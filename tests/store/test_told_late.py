@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from gopher_node.errors import SessionLost
 from gopher_node.job import Lease, NewJob, State
-from gopher_node.store import Pool, SessionLost, Store
+from gopher_node.store import Pool, Store
 from tests.store.keyspace import command, differences, dump, prefix
 from tests.store.lives import FAR, POOL, TYPE, claim_one, relive
 

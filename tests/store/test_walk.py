@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from gopher_node.errors import InvalidState, JobNotFound
+from gopher_node.errors import InvalidState, JobNotFound, SessionLost
 from gopher_node.job import NewJob, Priority, State
-from gopher_node.store import JobFilter, Overdue, Pool, Retention, Session, SessionLost, Store
+from gopher_node.store import JobFilter, Overdue, Pool, Retention, Session, Store
 from tests.store.conftest import OpenStore
 from tests.store.consistency import find_problems
 from tests.store.keyspace import dump
@@ -300,7 +300,7 @@ async def test_random_walk_told_twice(open_store: OpenStore) -> None:
     store = await open_store(retention=RETENTION)
     echo = Echo(store)
 
-    await walk(store, 4, steps=240, crowd=20)
+    await walk(store, 4, steps=160, crowd=20)
 
     assert echo.faults == []
 
