@@ -266,9 +266,9 @@ async def test_a_network_that_is_cut(valkey_url: str, valkey_store: Store) -> No
 async def test_a_quiet_subscription_is_kept(valkey_url: str, valkey_store: Store) -> None:
     """A connection on which nothing happens stays, for its server answers when it is asked."""
     lease, _ = await run_one(valkey_store)
-    valkey_store._listener.quiet = 0.02
+    valkey_store._listener.quiet = 0.15
     async with waiting(valkey_store, lease.job.id) as task:
-        assert not (await asyncio.wait([task], timeout=0.2))[0]
+        assert not (await asyncio.wait([task], timeout=0.4))[0]
         await valkey_store.complete(lease)
         await task
 

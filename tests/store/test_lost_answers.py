@@ -38,8 +38,9 @@ async def open_far(relay: Relay, namespace: str) -> AsyncIterator[OpenFar]:
     stores: list[Store] = []
 
     async def open_one(name: str = "", *, timeout: float = 5.0, patience: float = 5.0) -> Store:
-        store = Store(Connections(relay.url, timeout=timeout), namespace=namespace + name, patience=patience)
+        store = Store(Connections(relay.url), namespace=namespace + name, patience=patience)
         await store.open()
+        store._connections.timeout = timeout
         stores.append(store)
         return store
 
