@@ -62,6 +62,9 @@ class Retry(HandlerSignal):
     It counts as an error: when no retries are left, the job fails.
     """
 
+    # Here as well, for a subclass may forget to call __init__.
+    after: float | str | None = None
+
     def __init__(self, message: str = "The handler asked for a retry.", *, after: float | str | None = None) -> None:
         super().__init__(message)
         self.after = after
@@ -69,6 +72,8 @@ class Retry(HandlerSignal):
 
 class Fail(HandlerSignal):
     """Raised by a handler: this job can never succeed; do not try it again."""
+
+    code: str = "failed"
 
     def __init__(self, message: str = "The handler declared the job failed.", *, code: str = "failed") -> None:
         super().__init__(message)

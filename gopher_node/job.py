@@ -7,6 +7,7 @@ import re
 import uuid
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from functools import partial
 from typing import Any, Self
 
 import orjson
@@ -16,6 +17,7 @@ TYPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,199}\Z")
 TAG_NAME = GROUP_NAME
 
+MAX_NAME_BYTES = 200
 MAX_ERROR_BYTES = 4 * 1024
 MAX_TRACEBACK_BYTES = 16 * 1024
 
@@ -86,26 +88,38 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why a run did not complete. `code` is for programs, `message` for people."""
+    """
+    Why a run did not complete. `code` is for programs, `message` for people.
+
+    Whatever a handler put there becomes text that can be stored, cut to what the store keeps: 200 bytes of code and
+    kind, 4 KiB of message and 16 KiB of traceback (its end, which says most).
+    """
 
     code: str
     message: str
     kind: str = ""
     traceback: str = ""
 
+    def __post_init__(self) -> None:
+        change = partial(object.__setattr__, self)
+        change("code", _cut(self.code, MAX_NAME_BYTES))
+        change("message", _cut(self.message, MAX_ERROR_BYTES))
+        change("kind", _cut(self.kind, MAX_NAME_BYTES))
+        change("traceback", _cut(self.traceback, MAX_TRACEBACK_BYTES, keep_end=True))
+
     def encode(self) -> bytes:
-        """As JSON, cut to what the store keeps: 4 KiB of message and 16 KiB of traceback (its end, which says most)."""
-        content: dict[str, str] = {"code": self.code, "message": _cut(self.message, MAX_ERROR_BYTES)}
+        """As JSON."""
+        content = {"code": self.code, "message": self.message}
         if self.kind:
             content["type"] = self.kind
         if self.traceback:
-            content["traceback"] = _cut(self.traceback, MAX_TRACEBACK_BYTES, keep_end=True)
+            content["traceback"] = self.traceback
         return orjson.dumps(content)
 
 
-def _cut(text: str, limit: int, *, keep_end: bool = False) -> str:
+def _cut(value: object, limit: int, *, keep_end: bool = False) -> str:
     # A lone surrogate cannot be stored; it can only come from text that was never valid.
-    encoded = text.encode("utf-8", "replace")
+    encoded = (value if isinstance(value, str) else str(value)).encode("utf-8", "replace")
     if len(encoded) > limit:
         encoded = encoded[-limit:] if keep_end else encoded[:limit]
     return encoded.decode("utf-8", "ignore")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import random
 import re
@@ -40,24 +41,40 @@ def run(settings: Settings) -> int:
     return uvloop.run(Node(settings).run())
 
 
+def _host_name() -> str:
+    return re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:60] or "node"
+
+
 def _new_node_id() -> str:
     """Host, process and a nonce: which process a session belongs to can be told from it, and no two are the same."""
-    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:60] or "node"
-    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"
+    return f"{_host_name()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
-def _process_lives(node_id: str) -> bool:
-    """Whether the process of a node on this host may still be running; its number may be somebody else's by now."""
-    pid = int(node_id.rsplit("-", 2)[1])
-    if pid == os.getpid():
+def _may_live(node_id: str) -> bool:
+    """
+    Whether a node's process may still be running: False only for one of this host whose process is gone.
+
+    Of a container that shares the data directory nothing is known here: its processes have numbers of their own.
+    """
+    host, pid, _ = node_id.rsplit("-", 2) if node_id.count("-") >= 2 else ("", "", "")
+    if host != _host_name() or not pid.isdigit():
+        return True
+    if int(pid) == os.getpid():
         return False
     try:
-        os.kill(pid, 0)
+        os.kill(int(pid), 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
     return True
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _first_of(group: BaseExceptionGroup[GopherError]) -> GopherError:
@@ -115,17 +132,17 @@ class Node:
     async def _run_parts(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self.settings
         shared_url = settings.redis.connection_url
-        embedded = shared_url is None
-        url = await self._start_embedded(stack) if shared_url is None else shared_url
+        embedded = await self._start_embedded(stack) if shared_url is None else None
+        url = embedded.url if embedded is not None else str(shared_url)
         store = self._make_store(url)
         stack.push_async_callback(store.close)
         api = await self._start_api(stack, store)
         if not await self._open(store):
             return
         scheduler = self._scheduler = Scheduler(store, self._events)
-        if embedded:
-            # Nobody else's jobs can be here but those of processes on this host, so the dead need no lease to be known.
-            await scheduler.reap_orphans(_process_lives)
+        if embedded is not None and embedded.owner:
+            # What a run of this node before left behind need not wait for its lease to end.
+            await scheduler.reap_orphans(_may_live)
         async with asyncio.TaskGroup() as group:
             self._parts["scheduler"] = group.create_task(scheduler.run(), name="scheduler")
             if self.role != "api":
@@ -140,7 +157,7 @@ class Node:
                 role=self.role,
                 version=__version__,
                 durability=store.durability,
-                data_dir=str(settings.data_dir) if embedded else None,
+                data_dir=str(settings.data_dir) if embedded is not None else None,
             )
             await self._stopping.wait()
             log.info("node.stopping", grace=settings.worker.shutdown_timeout)
@@ -150,7 +167,7 @@ class Node:
                 await self._parts["worker"]
             self._parts["scheduler"].cancel()
 
-    async def _start_embedded(self, stack: contextlib.AsyncExitStack) -> str:
+    async def _start_embedded(self, stack: contextlib.AsyncExitStack) -> EmbeddedValkey:
         def report(event: str, /, **fields: object) -> None:
             level = log.warning if event in ("crashed", "restart_failed", "orphan_found") else log.info
             level(f"embedded.{event}", **fields)
@@ -158,7 +175,7 @@ class Node:
         embedded = EmbeddedValkey(self.settings.data_dir, report)
         await embedded.start()
         stack.push_async_callback(embedded.stop)
-        return embedded.url
+        return embedded
 
     def _make_store(self, url: str) -> Store:
         settings = self.settings
@@ -176,9 +193,11 @@ class Node:
         except OSError as error:
             raise SettingError(
                 f"SERVER_HOST={server.host} SERVER_PORT={server.port} cannot be used: {error.strerror or error}. "
-                "Choose another port with --port, or --port=0 for any free one."
+                "Name an address of this host, or choose another port with --port (0 takes any free one)."
             ) from error
         stack.push_async_callback(api.stop)
+        if not _is_loopback(server.host):
+            log.warning("server.open", host=server.host, reason="Whoever reaches this port may submit and read jobs.")
         return api
 
     async def _open(self, store: Store) -> bool:

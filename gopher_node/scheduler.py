@@ -16,7 +16,7 @@ from gopher_node.store import Overdue, Store, Survey
 from gopher_node.telemetry.events import Events
 
 SURVEY_EVERY = 1.0  # seconds
-PROMOTE_AT_LEAST_EVERY = 1.0
+PROMOTE_AT_LEAST_EVERY = 2.0  # seconds; each node sets its alarm by the jobs it stores, so this is for nodes that died
 BATCH = 200
 CLOCK_STEP_MS = 1000  # how far the store's clock may stray between two surveys before that counts as a step
 
@@ -40,10 +40,9 @@ class Reaper:
     def judge(self, survey: Survey) -> tuple[dict[str, int], list[Overdue]]:
         """The dead sessions with the renewals at which they stand, and the runs to take back."""
         now = self._clock()
-        watched = 0.0
+        elapsed = 0.0
         if self._last is not None:
             elapsed = now - self._last[0]
-            watched = min(elapsed, 2 * SURVEY_EVERY)
             step = survey.now_ms - self._last[1] - round(elapsed * 1000)
             if abs(step) > CLOCK_STEP_MS:
                 self._steps.append((self._last[1], step))
@@ -54,6 +53,8 @@ class Reaper:
         self.next_death = math.inf
         for session, pulse in survey.sessions.items():
             renewals, seconds = self._still.get(session, (-1, 0.0))
+            # Two looks far apart saw nothing of what lay between; never does one gap alone make a lease.
+            watched = min(elapsed, 2 * SURVEY_EVERY, pulse.lease / 2)
             seconds = seconds + watched if renewals == pulse.renewals else 0.0
             still[session] = (pulse.renewals, seconds)
             if seconds >= pulse.lease:

@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from gopher_node.store import Connections, Store
-from gopher_node.store.embedded import find_binary
+from gopher_node.store.embedded import GUARDIAN, find_binary
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:
@@ -45,7 +45,12 @@ def server(binary: str, *options: str) -> Iterator[str]:
     command = [binary, "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--dir", str(folder)]
     command += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
     command += ["--hash-max-listpack-value", "1024", "--enable-debug-command", "yes", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    # As the embedded store's, it ends with this process, even if that is killed.
+    guarded = ["/bin/sh", "-c", GUARDIAN, "test-store", *command]
+    process = subprocess.Popen(
+        guarded, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdin is not None
     assert process.stdout is not None
     try:
         for line in process.stdout:
@@ -53,7 +58,7 @@ def server(binary: str, *options: str) -> Iterator[str]:
                 break
         yield f"unix://{path}"
     finally:
-        process.kill()
+        process.stdin.close()
         process.wait()
         process.stdout.close()
         shutil.rmtree(folder, ignore_errors=True)

@@ -72,14 +72,24 @@ def test_step_of_the_stores_clock_kills_nobody(clock: Clock, step_ms: int) -> No
     assert set() == watch(reaper, clock, 5, pulse=1)
 
 
-def test_time_without_a_look_does_not_count(clock: Clock) -> None:
-    """After an outage of the store, in which nobody could renew, every session has its lease before it."""
+@pytest.mark.parametrize("lease", [1.0, 2.0, 15.0])
+def test_time_without_a_look_does_not_count(clock: Clock, lease: float) -> None:
+    """After an outage of the store, in which nobody could renew, no session is dead at the first look."""
     reaper = Reaper(clock)
-    watch(reaper, clock, 1, pulse=1)
+    pulse = {"s": Pulse(1, lease, "n")}
+    reaper.judge(Survey(clock.store_ms, pulse, []))
     clock.pass_time(600)
 
-    assert set() == watch(reaper, clock, LEASE - 3, pulse=1)
-    assert {"s"} == watch(reaper, clock, 3, pulse=1)
+    at_once, _ = reaper.judge(Survey(clock.store_ms, pulse, []))
+    clock.pass_time(lease)
+    later = (
+        watch(reaper, clock, lease, pulse=1)
+        if lease == LEASE
+        else set(reaper.judge(Survey(clock.store_ms, pulse, []))[0])
+    )
+
+    assert at_once == {}
+    assert later == {"s"}
 
 
 def test_overdue_run_is_taken_back(clock: Clock) -> None:

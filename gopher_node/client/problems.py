@@ -47,6 +47,9 @@ class Problem:
             faults = [f"{fault.pointer or 'the body'}: {fault.detail.rstrip('.')}" for fault in self.errors]
             return f"{title.rstrip('.')}: {'; '.join(faults)}."
         text = self.detail or self.title or f"The node answered with HTTP status {self.status}."
+        if self.status == 503 and self.title and self.detail:
+            # Here the detail says what to do, and only the title why.
+            text = f"{self.title.rstrip('.')}. {self.detail}"
         return f"{text} (instance {self.instance})" if self.status == 500 and self.instance else text
 
 

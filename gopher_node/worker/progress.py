@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from gopher_node.errors import StoreError
 from gopher_node.store import Store
+from gopher_node.telemetry import get_logger
 from gopher_node.worker.run import Run
 
 INTERVAL = 0.2
@@ -23,6 +24,7 @@ class ProgressReports:
     def __init__(self, store: Store, on_refused: Callable[[Run], None]) -> None:
         self._store = store
         self._on_refused = on_refused
+        self._log = get_logger("gopher_node.worker")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._latest: dict[Run, bytes] = {}
         self._sending: dict[Run, asyncio.Task[None]] = {}
@@ -70,6 +72,9 @@ class ProgressReports:
             if not run.decided:
                 self._latest.setdefault(run, value)
                 self._waiting.set()
+        except Exception as error:
+            # Dropped: it must take neither the other words nor the run's outcome with it.
+            self._log.error("progress.lost", job_id=run.lease.job.id, exc_info=error)
         else:
             if not welcome:
                 self._on_refused(run)

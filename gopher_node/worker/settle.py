@@ -6,13 +6,16 @@ import asyncio
 import random
 
 from gopher_node.errors import StoreError
-from gopher_node.job import Lease, State
+from gopher_node.job import JobError, Lease, State
 from gopher_node.store import Store
-from gopher_node.telemetry import Events
+from gopher_node.telemetry import Events, get_logger
 from gopher_node.worker.outcome import Cancelled, Completed, Failed, Outcome, Released, Retried
 
 PAUSE = 0.05
 PAUSE_CAP = 2.0
+
+UNFORESEEN = 3
+"""An outcome that has met so many errors which are not the store's cannot be told, and a failure is told instead."""
 
 
 class Settler:
@@ -27,12 +30,13 @@ class Settler:
         self._store = store
         self._events = events
         self._closed = False
+        self._log = get_logger("gopher_node.worker")
         self.unsettled = 0
 
     async def settle(self, lease: Lease, outcome: Outcome) -> State | None:
         """The state the job has from now on, or None: the lease is stale, and the newer run decides."""
         self.unsettled += 1
-        pause = PAUSE
+        pause, unforeseen = PAUSE, 0
         try:
             while True:
                 try:
@@ -43,6 +47,16 @@ class Settler:
                     pause = min(2 * pause, PAUSE_CAP)
                 except asyncio.CancelledError:
                     self._shrug()
+                except Exception as error:
+                    # Repeated first, for what looks like a bad outcome may have been a bad connection.
+                    unforeseen += 1
+                    if unforeseen == UNFORESEEN and not isinstance(outcome, Released):
+                        outcome = Failed(JobError("unencodable-outcome", f"The outcome cannot be stored: {error!r}"))
+                        self._log.error("outcome.unencodable", job_id=lease.job.id, exc_info=error)
+                    else:
+                        self._events.store_down(error)
+                    await self._rest(random.uniform(0, pause))
+                    pause = min(2 * pause, PAUSE_CAP)
                 if self._closed:
                     raise asyncio.CancelledError
         finally:

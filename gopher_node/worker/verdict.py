@@ -40,7 +40,16 @@ def returned(result: Any, follow_ups: Sequence[NewJob]) -> Outcome:
 
 
 def raised(error: BaseException, errors: int, policy: RetryPolicy) -> Outcome:
-    """What it means that a handler raised; `errors` counts those of the job's earlier runs."""
+    """What it means that a handler raised; `errors` counts those of the job's earlier runs. Never raises."""
+    try:
+        return _judged(error, errors, policy)
+    except BaseException:
+        # The attributes of an exception, and its text, are the handler's code.
+        told = JobError("exception", f"The handler raised a {type(error).__name__} that cannot be read.")
+        return Failed(told) if isinstance(error, Fail) else Retried(told, policy.delay(errors + 1))
+
+
+def _judged(error: BaseException, errors: int, policy: RetryPolicy) -> Outcome:
     if isinstance(error, Fail):
         return Failed(_signal(error.code, error))
     if not isinstance(error, Retry):

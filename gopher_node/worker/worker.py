@@ -29,6 +29,7 @@ from gopher_node.worker.settle import Settler
 from gopher_node.worker.slots import Slots
 from gopher_node.worker.status import WorkerStatus
 from gopher_node.worker.threads import Threads
+from gopher_node.worker.verdict import raised
 
 UNSETTLED_PER_SLOT = 4
 """So many outcomes may wait for the store for each slot; then nothing more is claimed."""
@@ -196,13 +197,18 @@ class Worker:
         try:
             bind_job(run.lease.job)
             self._events.started(run.lease.job)
-            outcome = await perform(run, self._threads, self._processes)
-            run.end()
-            # The slot serves the next job while this one's outcome is on its way.
-            if run.thread is None or run.thread.done():
-                self._free(run)
-            else:
-                self._wait_for_thread(run, run.thread)
+            try:
+                outcome = await perform(run, self._threads, self._processes)
+            except Exception as error:  # a defect of ours, which must cost neither the slot nor the job
+                self._log.error("perform.failed", exc_info=error)
+                outcome = raised(error, run.lease.job.errors, run.policy)
+            finally:
+                run.end()
+                # The slot serves the next job while this one's outcome is on its way.
+                if run.thread is None or run.thread.done():
+                    self._free(run)
+                else:
+                    self._wait_for_thread(run, run.thread)
             if not run.decided:
                 await self._settle(run, outcome)
         finally:

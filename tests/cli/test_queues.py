@@ -75,7 +75,7 @@ def test_a_node_without_its_store_is_told_as_such(gopher: Any, told: Any) -> Non
     ran = gopher("submit", "-t", "a", "--url", told.url)
 
     assert ran.code == 1
-    assert ran.err == "gopher-node: What was asked may or may not have been done.\n"
+    assert ran.err == "gopher-node: A title. What was asked may or may not have been done.\n"
     assert len(told.asked) == 1
 
 
