@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -58,8 +60,10 @@ def server(binary: str, *options: str) -> Iterator[str]:
                 break
         yield f"unix://{path}"
     finally:
-        process.stdin.close()
+        # All of its session at once: what a test has left it doing must not be waited for.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        process.stdin.close()
         process.stdout.close()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -110,7 +110,7 @@ OPERATING = {
     "purge of another level": Row(lambda store, life: store.purge(TYPE, Priority.HIGH), otherwise=0),
     "purge of another type": Row(lambda store, life: store.purge("other"), otherwise=0),
     "wait": Row(
-        lambda store, life: store.wait(life.id, 0.01), otherwise=Job, changes={"absent": ("absent", JobNotFound)}
+        lambda store, life: store.wait(life.id, 0.2), otherwise=Job, changes={"absent": ("absent", JobNotFound)}
     ),
 }
 
