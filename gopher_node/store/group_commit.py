@@ -16,7 +16,7 @@ class GroupCommit(Generic[Item, Answer]):
     One request in flight; whoever calls meanwhile shares the next one, and each gets its own answer.
 
     Many jobs then cost one round trip and one fsync, and a lone caller waits for nobody. A request carries at most
-    `max_items` items, of `max_bytes` together unless one alone is larger.
+    `max_items` items, of `max_bytes` and `max_weight` together unless one alone is larger.
     """
 
     def __init__(
@@ -24,13 +24,17 @@ class GroupCommit(Generic[Item, Answer]):
         send: Callable[[list[Item]], Awaitable[list[Answer]]],
         *,
         size: Callable[[Item], int],
+        weight: Callable[[Item], int] = lambda item: 1,
         max_items: int = 200,
         max_bytes: int = 4 * 1024 * 1024,
+        max_weight: int = 500,
     ) -> None:
         self._send = send
         self._size = size
+        self._weight = weight
         self._max_items = max_items
         self._max_bytes = max_bytes
+        self._max_weight = max_weight
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._sender: asyncio.Task[None] | None = None
 
@@ -61,11 +65,13 @@ class GroupCommit(Generic[Item, Answer]):
 
     def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
         batch: list[tuple[Item, asyncio.Future[Answer]]] = []
-        total = 0
+        total = heft = 0
         while self._waiting and len(batch) < self._max_items:
             size = self._size(self._waiting[0][0])
-            if batch and total + size > self._max_bytes:
+            weight = self._weight(self._waiting[0][0])
+            if batch and (total + size > self._max_bytes or heft + weight > self._max_weight):
                 break
             total += size
+            heft += weight
             batch.append(self._waiting.popleft())
         return batch

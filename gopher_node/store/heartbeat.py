@@ -21,7 +21,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 RENEWING, GONE, FAILED = "renewing", "gone", "failed"
-"""What it says, a line each: that it renews, at first and again after failures; that the session ended; what failed."""
+"""What it says, a line each: that it has renewed, each time; that the session ended; what failed."""
 
 
 def order(url: str, namespace: str, session: str, lease: float) -> bytes:
@@ -58,7 +58,6 @@ def _renew(orders: dict[str, Any], parent: int) -> None:
     )
     script = client.register_script(orders["script"])
     keys, arguments = [orders["prefix"]], ["", orders["session"]]
-    failed = True
     # A process that a handler forked may hold the pipe open when the parent has gone.
     while os.getppid() == parent:
         began = time.monotonic()
@@ -67,16 +66,13 @@ def _renew(orders: dict[str, Any], parent: int) -> None:
         except NoScriptError:
             continue
         except (RedisError, OSError) as error:
-            failed = True
             _say(f"{FAILED} {error}")
             time.sleep(min(interval / 4, 1.0))
             continue
         if not alive:
             _say(GONE)
             return
-        if failed:
-            _say(RENEWING)
-            failed = False
+        _say(RENEWING)
         time.sleep(max(0.0, began + interval - time.monotonic()))
 
 

@@ -27,13 +27,17 @@ class Listener:
 
     What was published while it was away is not heard; each channel's `catch_up` is called after every (re)connection so
     that its owner can ask the store for what it may have missed. A connection that says nothing for `quiet` seconds is
-    asked whether it still stands, and given up after as long again.
+    asked whether it still stands, and given up after as long again. An error that nobody foresaw, such as one of a
+    channel's owner, is told to `on_trouble` and handled like an outage.
     """
 
-    def __init__(self, connections: Connections, prefix: str, *, quiet: float = 5.0) -> None:
+    def __init__(
+        self, connections: Connections, prefix: str, on_trouble: Callable[[Exception], None], *, quiet: float = 5.0
+    ) -> None:
         self.quiet = quiet
         self._connections = connections
         self._prefix = prefix
+        self._on_trouble = on_trouble
         self._wanted: dict[str, _Subscription] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -42,7 +46,7 @@ class Listener:
         """Call `heard` with each message of the channel, and `catch_up` before the first and after each outage."""
         self._wanted[channel] = _Subscription(heard, catch_up)
         self._changed.set()
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._listen(), name="listener")
 
     def unsubscribe(self, channel: str) -> None:
@@ -58,14 +62,21 @@ class Listener:
 
     async def _listen(self) -> None:
         # Not redis-py's PubSub: it reconnects by itself, and two tasks that do so at once ruin its connection.
+        pause = 0.5
         while True:
+            foreseen = True
             try:
                 async with self._connections.dedicated() as connection, asyncio.TaskGroup() as group:
                     group.create_task(self._ask(connection))
                     group.create_task(self._hear(connection))
             except* (*unreachable, StoreError):
                 pass
-            await asyncio.sleep(random.uniform(0.05, 0.5))
+            except* Exception as troubles:
+                foreseen = False
+                with contextlib.suppress(Exception):
+                    self._on_trouble(troubles)
+            pause = 0.5 if foreseen else min(pause * 2, 5.0)
+            await asyncio.sleep(random.uniform(0.05, pause))
 
     async def _ask(self, connection: AbstractConnection) -> None:
         """Subscribe to what is wanted, as that changes. Whoever took a channel over has to catch up for itself."""

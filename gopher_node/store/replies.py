@@ -34,6 +34,16 @@ def new_job_fields(job: NewJob) -> tuple[Any, ...]:
     )
 
 
+def settlement_size(settlement: tuple[Any, ...]) -> int:
+    """About how many bytes a settlement, as settle.lua takes it, sends."""
+    return sum(len(field) if isinstance(field, bytes) else 50 for field in settlement)
+
+
+def settlement_weight(settlement: tuple[Any, ...]) -> int:
+    """How many jobs a settlement writes: its own and its follow-ups."""
+    return 1 + int(settlement[6])
+
+
 def submitted(id: str, answer: list[Any]) -> Submitted:
     state, created, created_ms, due_ms = answer
     return Submitted(id, State(state.decode()), bool(created), created_ms, due_ms)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+from redis.exceptions import NoPermissionError
+
 from gopher_node.errors import StoreError, StoreUnavailable, UnusableStore
-from gopher_node.store.connections import Connections
+from gopher_node.store.connections import Connections, unreachable
 
 OLDEST = (7, 0)
 
@@ -33,6 +36,31 @@ async def check(connections: Connections) -> str:
         return "memory"
     fsync = await _setting(connections, "appendfsync")
     return {"always": "fsync", "everysec": "memory", "no": "memory"}.get(fsync, "unknown")
+
+
+async def check_channels(connections: Connections, prefix: str) -> None:
+    """
+    Raises UnusableStore if the store's user may not publish or subscribe in the namespace.
+
+    Scripts do not fail for it, but nobody would hear that a job has ended or is to be cancelled.
+    """
+    channel = f"{prefix}probe"
+    right = "publish"
+    try:
+        await connections.request("PUBLISH", channel, "")
+        right = "subscribe"
+        async with connections.dedicated() as connection, asyncio.timeout(connections.timeout):
+            await connection.send_command("SUBSCRIBE", channel)
+            await connection.read_response(disconnect_on_error=False, push_request=True)
+    except (UnusableStore, NoPermissionError) as error:
+        raise UnusableStore(
+            f"The store's user may not {right} on the channels {prefix}*: {error} "
+            f"Grant it (ACL SETUSER <user> +{right} &{prefix}*)."
+        ) from error
+    except StoreError:
+        raise
+    except unreachable as error:
+        raise StoreUnavailable(f"The store did not answer: {error or type(error).__name__}") from error
 
 
 async def _info(connections: Connections) -> dict[str, str]:

@@ -60,17 +60,20 @@ class Store:
         self.durability = "unknown"
         self._connections = connections
         self._scripts = Scripts(connections, namespace, flags=script_flags)
-        self._listener = Listener(connections, self._scripts.prefix)
+        self._listener = Listener(connections, self._scripts.prefix, lambda error: self.on_trouble(error))
         self._submits = GroupCommit[NewJob, Submitted](self._send_submits, size=lambda job: len(job.payload) + 300)
-        self._settlements = GroupCommit[Settlement, bytes](self._send_settlements, size=_settlement_size)
+        size, weight = replies.settlement_size, replies.settlement_weight
+        self._settlements = GroupCommit[Settlement, bytes](self._send_settlements, size=size, weight=weight)
         # Told, in seconds from now, when a job is stored that is due later: the node's scheduler sets its alarm by it.
         self.on_scheduled: Callable[[float], None] = lambda due_in: None
+        self.on_trouble: Callable[[Exception], None] = lambda error: None  # told what the listener did not foresee
         self._watched: dict[str, list[asyncio.Future[None]]] = {}
         self._watching = False
 
     async def open(self) -> None:
         """Check that the server can keep jobs safely, and enter the namespace. Raises UnusableStore if not."""
         self.durability = await server.check(self._connections)
+        await server.check_channels(self._connections, self._scripts.prefix)
         layout = int(await self._run("open", LAYOUT))
         if layout > LAYOUT:
             raise UnusableStore(
@@ -226,10 +229,13 @@ class Store:
 
     async def reap_session(self, session_id: str, renewals: int, *, now: int | None = None) -> int:
         """Take back all jobs of a session that still stands at `renewals`. Returns how many."""
-        taken, left = 0, 1
+        taken, left = 0, -1
         while left:
+            before = left
             count, left = await self._run("reap", "session", session_id, renewals, 200, now=now)
             taken += count
+            if not count and left >= before >= 0:
+                break  # it makes no headway
         return taken
 
     async def reap_overdue(self, runs: Sequence[Overdue], *, now: int | None = None) -> int:
@@ -392,7 +398,3 @@ class Store:
                 yield await wanted.get()
         finally:
             self._listener.unsubscribe(channel)
-
-
-def _settlement_size(settlement: Settlement) -> int:
-    return sum(len(field) if isinstance(field, bytes) else 50 for field in settlement)

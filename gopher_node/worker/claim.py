@@ -25,6 +25,9 @@ PAUSE_CAP = 2.0
 # a node whose clock is ahead of the store's would otherwise take every "later" for "now".
 FRUITLESS_PAUSE = 0.002
 
+FULL = 0.02
+"""A node that has had no room for so many seconds waits for no wake-up either."""
+
 
 class Claimer:
     """
@@ -74,7 +77,7 @@ class Claimer:
                 self._opened.clear()
                 limit = min(self._room(), MAX_CLAIM)
                 if limit <= 0:
-                    await self._opened.wait()
+                    await self._wait_for_room()
                     continue
                 claimed = await self._claim(limit)
                 if claimed is None:
@@ -124,6 +127,15 @@ class Claimer:
             self._events.claimed(len(claimed.leases))
         return claimed
 
+    async def _wait_for_room(self) -> None:
+        timer = None
+        if self._waiting is not None:
+            # It would take a wake-up that an idle node could use.
+            timer = asyncio.get_running_loop().call_later(FULL, self._waiting.cancel)
+        await self._opened.wait()
+        if timer is not None:
+            timer.cancel()
+
     async def _wait_for_work(self, claimed: Claimed) -> None:
         """Wait for a wake-up, for what is servable later, for a slot of a type that had none, or for a while."""
         self._fruitless = 0 if claimed.leases else self._fruitless + 1
@@ -145,14 +157,17 @@ class Claimer:
             timer.cancel()
 
     async def _listen(self, patience: float) -> None:
-        # Not cancelled when something else wakes the claimer first: that would cost the connection.
+        # Not cancelled when something else wakes the claimer first, or it has no room for a moment: that would cost
+        # the connection.
         try:
             await self._store.wait_for_work(self._pool, patience)
-        except StoreError as error:
+        except Exception as error:
             await self._rest(error)
-        self._opened.set()
+        finally:
+            # Whatever ended the wait: a claimer that nothing wakes would be deaf for ever.
+            self._opened.set()
 
-    async def _rest(self, error: StoreError) -> None:
+    async def _rest(self, error: Exception) -> None:
         self._events.store_down(error)
         await asyncio.sleep(random.uniform(0, self._pause))
         self._pause = min(2 * self._pause, PAUSE_CAP)

@@ -16,6 +16,9 @@ from gopher_node.telemetry import Events
 PAUSE = 0.05
 PAUSE_CAP = 2.0
 
+SILENCE = 5.0
+"""Seconds that a child may say nothing, at the least: it takes a moment to start."""
+
 
 class NodeSession:
     """
@@ -96,30 +99,46 @@ class NodeSession:
     async def _renew(self, session: Session) -> tuple[bool, bool]:
         """Run a child until it ends. Returns whether it ever renewed the session, and whether the session is gone."""
         renewed = lost = False
-        child = self._child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            heartbeat.__file__,
-            stdin=PIPE,
-            stdout=PIPE,
-            start_new_session=True,
-        )
+        try:
+            child = self._child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                heartbeat.__file__,
+                stdin=PIPE,
+                stdout=PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            # No process, memory or file handle to be had right now. The session lasts for a while without.
+            self._events.store_down(StoreUnavailable(f"The process that renews the session did not start: {error}"))
+            return False, False
         try:
             assert child.stdin is not None
             assert child.stdout is not None
             child.stdin.write(heartbeat.order(self._url, self._store.namespace, session.id, session.lease))
-            async for line in child.stdout:
+            while line := await self._line(child.stdout, session.lease):
                 word, _, detail = line.decode(errors="replace").strip().partition(" ")
                 renewed = renewed or word == heartbeat.RENEWING
                 lost = lost or word == heartbeat.GONE
                 if word == heartbeat.FAILED:
                     self._events.store_down(StoreUnavailable(f"The session could not be renewed: {detail}"))
+            self._kill_child()
             await child.communicate()
             if not (renewed or lost):
                 self._events.store_down(StoreUnavailable("The process that renews the session ended before it could."))
         finally:
             self._kill_child()
         return renewed, lost
+
+    async def _line(self, said: asyncio.StreamReader, lease: float) -> bytes:
+        """The child's next line, or nothing when it has ended or says nothing for so long that it must be stuck."""
+        # The second, short wait is for lines that came in while our own loop was held up.
+        for patience in (max(lease * 2 / 3, SILENCE), 0.5):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    return await said.readline()
+        self._events.store_down(StoreUnavailable("The process that renews the session hangs, and is replaced."))
+        return b""
 
     async def _hear(self, session: Session) -> None:
         while True:

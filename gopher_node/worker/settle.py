@@ -10,6 +10,7 @@ from gopher_node.job import JobError, Lease, State
 from gopher_node.store import Store
 from gopher_node.telemetry import Events, get_logger
 from gopher_node.worker.outcome import Cancelled, Completed, Failed, Outcome, Released, Retried
+from gopher_node.worker.verdict import error_text
 
 PAUSE = 0.05
 PAUSE_CAP = 2.0
@@ -51,7 +52,9 @@ class Settler:
                     # Repeated first, for what looks like a bad outcome may have been a bad connection.
                     unforeseen += 1
                     if unforeseen == UNFORESEEN and not isinstance(outcome, Released):
-                        outcome = Failed(JobError("unencodable-outcome", f"The outcome cannot be stored: {error!r}"))
+                        outcome = Failed(
+                            JobError("unencodable-outcome", f"The outcome cannot be stored: {error_text(error)}")
+                        )
                         self._log.error("outcome.unencodable", job_id=lease.job.id, exc_info=error)
                     else:
                         self._events.store_down(error)

@@ -16,6 +16,7 @@ class WorkerStatus:
     `busy` counts the slots that are taken, `stuck` those of them whose run is settled while its handler has not ended,
     and `unsettled` the outcomes that the store has not answered. `last_claim_age` is the seconds since the store
     last answered a claim, None before the first; `unanswered` those for which it has left claims without an answer.
+    `quiet` is the seconds for which, with room for jobs, no claim was answered, beyond the longest wait between two.
     """
 
     slots: int
@@ -27,8 +28,9 @@ class WorkerStatus:
     draining: bool
     store_ok: bool
     session: str | None
+    quiet: float = 0.0
 
     @property
     def deaf(self) -> bool:
         """Whether it should be claiming and gets no answer."""
-        return not self.draining and self.unanswered > DEAF
+        return not self.draining and max(self.unanswered, self.quiet) > DEAF

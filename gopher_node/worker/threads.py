@@ -22,7 +22,7 @@ class Threads:
 
     def __init__(self) -> None:
         self._waiting: SimpleQueue[Work | None] = SimpleQueue()
-        self._threads = 0
+        self._threads: int = 0
         self._busy = 0
 
     def call(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
@@ -30,14 +30,16 @@ class Threads:
         Start `function` in a thread, in the caller's context. Call it on the loop.
 
         Cancelling the future stops nobody. It is resolved with whatever the function raises, SystemExit included;
-        only StopIteration, which no future can carry, becomes a RuntimeError.
+        only StopIteration, which no future can carry, becomes a RuntimeError. Raises RuntimeError when it needs another
+        thread and the system gives none; the function is not called then.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.put((function, future, contextvars.copy_context()))
-        self._busy += 1
-        if self._busy > self._threads:
+        if self._busy == self._threads:
+            # First, for it may fail: nothing must have been counted or queued then.
+            threading.Thread(target=self._work, name=f"gopher-handler-{self._threads + 1}", daemon=True).start()
             self._threads += 1
-            threading.Thread(target=self._work, name=f"gopher-handler-{self._threads}", daemon=True).start()
+        self._busy += 1
+        self._waiting.put((function, future, contextvars.copy_context()))
         return future
 
     def close(self) -> None:

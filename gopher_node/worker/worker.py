@@ -97,6 +97,7 @@ class Worker:
         self._claimer = Claimer(
             store, self._session, pool, self._slots, wished, timeouts, events, self._room, self._start
         )
+        self._room_since = 0.0
         self._runs: set[Run] = set()
         self._stuck: dict[Run, float] = {}
         # What the drain waits for: runs whose outcome is not decided or not settled, and other tasks of that kind.
@@ -146,6 +147,9 @@ class Worker:
     def status(self) -> WorkerStatus:
         now = asyncio.get_running_loop().time()
         last, asking = self._claimer.last_answer, self._claimer.asking_since
+        quiet = 0.0
+        if last is not None and self._room() > 0:
+            quiet = max(0.0, now - max(last, self._room_since) - self._settings.worker.poll_interval)
         return WorkerStatus(
             slots=self._slots.total,
             busy=len(self._runs),
@@ -156,6 +160,7 @@ class Worker:
             draining=self._draining.is_set(),
             store_ok=not self._events.store_is_down,
             session=self._session.id,
+            quiet=quiet,
         )
 
     # The way of a job
@@ -228,11 +233,14 @@ class Worker:
         error = None if isinstance(outcome, (Completed, Released)) else outcome.error
         self._events.settled(run.lease.job, state, describe(outcome), seconds, error)
         if self._settler.unsettled == self._most_unsettled - 1:
+            self._room_since = asyncio.get_running_loop().time()
             self._slots.opened.set()
 
     def _free(self, run: Run) -> None:
         self._runs.discard(run)
         self._slots.give_back(run.handler.type)
+        if self._slots.free == 1:
+            self._room_since = asyncio.get_running_loop().time()
         since = self._stuck.pop(run, None)
         if since is not None:
             self._events.handler_returned_late(run.handler.type, asyncio.get_running_loop().time() - since)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -180,3 +181,79 @@ async def test_status_tells_what_the_worker_does(bench: Bench) -> None:
     assert 0 <= status.last_claim_age < 5
     assert (status.draining, status.store_ok, status.deaf) == (False, True, False)
     assert status.session
+
+
+async def test_unforeseen_error_of_the_wait_leaves_the_worker_hearing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the wait for a wake-up raises, the worker claims again soon."""
+    wait = bench.store.wait_for_work
+    broken = asyncio.Event()
+
+    async def stumbling(*arguments: Any) -> bool:
+        if not broken.is_set():
+            broken.set()
+            raise RuntimeError("defect")
+        return await wait(*arguments)
+
+    @bench.registry.handler("now")
+    async def now() -> None: ...
+
+    monkeypatch.setattr(bench.store, "wait_for_work", stumbling)
+    bench.start(poll_interval=60)
+    await broken.wait()
+
+    await bench.run("now")
+
+
+async def test_worker_with_room_that_claims_nothing_is_deaf(bench: Bench) -> None:
+    """Readiness sees a claimer that nothing wakes, though it asked for nothing; a full one may be silent."""
+    leave = asyncio.Event()
+
+    @bench.registry.handler("stay")
+    async def stay() -> None:
+        await leave.wait()
+
+    worker = bench.start(concurrency=1, poll_interval=60)
+    await bench.submit("stay")
+    await bench.events.until_reported("started")
+    worker._claimer.last_answer = 0.0  # pyright: ignore[reportPrivateUsage]
+    assert not worker.status().deaf
+    leave.set()
+    await bench.events.until_settled()
+    assert not worker.status().deaf
+
+    worker._room_since -= 100  # pyright: ignore[reportPrivateUsage]
+    worker._claimer.last_answer = worker._room_since  # pyright: ignore[reportPrivateUsage]
+    assert worker.status().deaf
+
+
+async def test_full_worker_takes_no_wake_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that has no room leaves the token of a new job to one that has."""
+    leave = asyncio.Event()
+    waiting, ended = asyncio.Event(), asyncio.Event()
+
+    async def forever(*arguments: object) -> None:
+        waiting.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    @bench.registry.handler("stay")
+    async def stay() -> None:
+        await leave.wait()
+
+    monkeypatch.setattr(bench.store, "wait_for_work", forever)
+    worker = bench.start(concurrency=1, poll_interval=60)
+    await waiting.wait()
+    # Found without a token, so that the wait for one is still open when the worker is full.
+    await bench.submit("stay")
+    worker._claimer._opened.set()  # pyright: ignore[reportPrivateUsage]
+    await bench.events.until_reported("started")
+
+    async with asyncio.timeout(5):
+        await ended.wait()
+    await bench.submit("stay")
+    leave.set()
+    await bench.events.until_settled(2)

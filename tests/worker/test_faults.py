@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 import signal
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from gopher_node.handlers import JobContext
 from gopher_node.job import NewJob, State
 from gopher_node.store import Pool, Session, Store
 from gopher_node.worker import Patience
+from gopher_node.worker import session as session_module
 
 from .conftest import Bench, Gate, Relay
 
@@ -215,6 +218,47 @@ async def test_renewing_child_is_started_again(bench: Bench) -> None:
     await until_renewed(bench, session, 2)
 
     assert session == worker.status().session
+
+
+async def test_renewing_child_that_hangs_is_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is alive and says nothing any more is as good as dead."""
+    monkeypatch.setattr(session_module, "SILENCE", 1.0)
+    bench.registry.handler("now")(lambda: None)
+    worker = bench.start(lease=1.0)
+    await bench.run("now")
+    session = worker.status().session
+    assert session
+    await until_renewed(bench, session)
+
+    child = worker._session._child  # pyright: ignore[reportPrivateUsage]
+    assert child is not None
+    os.kill(child.pid, signal.SIGSTOP)
+    await child.wait()
+    await until_renewed(bench, session, 2)
+
+    assert session == worker.status().session
+
+
+async def test_renewing_child_that_cannot_start_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that is out of processes for a moment does not end the node."""
+    spawn = asyncio.create_subprocess_exec
+    tries: list[int] = []
+
+    async def refusing(*arguments: Any, **options: Any) -> Any:
+        tries.append(1)
+        if len(tries) < 3:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return await spawn(*arguments, **options)
+
+    bench.registry.handler("now")(lambda: None)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refusing)
+    worker = bench.start(lease=1.0)
+    await bench.run("now")
+    session = worker.status().session
+    assert session
+    await until_renewed(bench, session)
+
+    assert len(tries) == 3
 
 
 @pytest.mark.parametrize("lock", [True, False])

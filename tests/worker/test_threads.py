@@ -71,6 +71,27 @@ async def test_idle_thread_keeps_nothing_alive(threads: Threads) -> None:
     assert known() is None
 
 
+async def test_thread_that_does_not_start_costs_no_call(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that gets no thread is refused and never made; later ones have all the threads they need."""
+    called: list[int] = []
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            threads.call(lambda: called.append(1))
+    barrier = threading.Barrier(2)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(threads.call(lambda: barrier.wait(5)) for _ in range(2)))
+
+    assert called == []
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert await threads.call(lambda: "idle thread") == "idle thread"
+
+
 PROGRAM = """
 import asyncio, threading
 from gopher_node.worker.threads import Threads

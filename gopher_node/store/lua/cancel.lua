@@ -8,7 +8,8 @@ local state, kind, priority = job[1], job[2], job[3]
 if not state then return false end
 if state == 'processing' then
   call('HSET', key, 'cancel', 1)
-  call('PUBLISH', P .. 'session:' .. job[5], id)
+  publish('session:' .. job[5], id)
+  commit()
   return {state, state}
 end
 if state == 'completed' or state == 'failed' or state == 'cancelled' then return {state, state} end

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- claim(session, claim, pool, limit, nonces, weights…, timeout, types…): moves up to `limit` waiting jobs of the pool's
 -- types into `processing`, held by the session.
---   ARGV[2] session; ARGV[3] id of this claim: told again, the session's last claim is answered again
+--   ARGV[2] session; ARGV[3] id of this claim: told again, the session's last claim is answered again. Ids
+--     that are numbers rise: one below the last comes late, when its sender no longer listens, and takes nothing
 --   ARGV[4] pool; ARGV[5] limit; ARGV[6] nonces, 16 characters a job
 --   ARGV[7..10] weights of urgent, high, normal, low
 --   ARGV[11] ms from claim to hard deadline for types not named below; ARGV[12] ms beyond a job's own timeout
@@ -18,6 +19,15 @@ if not call('ZSCORE', P .. 'pools', pool) then return {'no-pool'} end
 
 local reply = {'ok', false}
 
+-- What may next be served later than now, in ms.
+local function tell_next()
+  for _, priority in ipairs(PRIORITIES) do
+    local later = call('ZRANGEBYSCORE', P .. 'ready:' .. priority .. ':' .. pool, '(' .. string.format('%.10f', turn), '+inf',
+                       'WITHSCORES', 'LIMIT', 0, 1)
+    if later[2] then reply[2] = math.min(reply[2] or math.huge, math.ceil(tonumber(later[2]))) end
+  end
+end
+
 local FIELDS = {'created', 'payload', 'attempt', 'max_retries', 'max_crashes', 'timeout', 'due', 'tags', 'errors', 'crashes'}
 local function describe(id, kind, priority, group, job, attempt, nonce)
   return {id, attempt, nonce, kind, priority, job[1], group, job[2] or call('GET', P .. 'payload:' .. id),
@@ -33,8 +43,19 @@ if holder[2] == claim_id then
       reply[#reply + 1] = describe(id, held[3], held[4], held[5] or '', job, tonumber(job[3]), held[6])
     end
   end
+  if holder[3] == '' then
+    next_turn()
+    tell_next()
+  end
   return reply
 end
+
+-- A random id may consist of digits too, but is never as short as a counter.
+local function number(text)
+  return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text)
+end
+local last, this = number(holder[2]), number(claim_id)
+if last and this and this < last then return reply end
 
 local free, deadlines = {}, {}
 for i = 14, 13 + 3 * tonumber(ARGV[13]), 3 do
@@ -149,13 +170,14 @@ if #batch > 0 then
     call('ZADD', P .. 'processing', unpack(leases, i, math.min(i + 999, #leases)))
   end
   call('SADD', P .. 'held:' .. session, unpack(batch))
-  call('HSET', P .. 'session:' .. session, 'claim', claim_id, 'batch', table.concat(batch, ' '))
   call('HSET', P .. 'credit:' .. pool, '4', credit[1], '3', credit[2], '2', credit[3], '1', credit[4])
 end
+-- Of an empty claim too: a late copy of it must not take what nobody then runs.
+call('HSET', P .. 'session:' .. session, 'claim', claim_id, 'batch', table.concat(batch, ' '))
 call('ZADD', P .. 'pools', now, pool)
 
 local left = kinds[1] or kinds[2] or kinds[3] or kinds[4]
-if left and #batch > 0 then wake(pool) end
+if #batch > 0 and (left or passed_over and #batch == limit) then wake(pool) end
 if #batch < limit then
   local waiting = P .. 'waiting:' .. pool
   call('ZADD', waiting, turn, session)
@@ -164,11 +186,7 @@ if #batch < limit then
     local first = call('ZRANGE', waiting, 0, 0, 'WITHSCORES')
     if tonumber(first[2]) < (tonumber(owed[5] or nil) or 0) then wake(pool) end
   end
-  for _, priority in ipairs(PRIORITIES) do
-    local later = call('ZRANGEBYSCORE', P .. 'ready:' .. priority .. ':' .. pool, '(' .. string.format('%.10f', turn), '+inf',
-                       'WITHSCORES', 'LIMIT', 0, 1)
-    if later[2] then reply[2] = math.min(reply[2] or math.huge, math.ceil(tonumber(later[2]))) end
-  end
+  tell_next()
 end
 commit()
 return reply

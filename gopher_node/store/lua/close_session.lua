@@ -8,20 +8,24 @@ call('DEL', P .. 'session:' .. session)
 stop_waiting(session)
 for _, id in ipairs(ids) do
   local job = call('HMGET', P .. 'job:' .. id, 'type', 'priority', 'group', 'attempt', 'started', 'node', 'cancel', 'retention',
-                   'watched')
+                   'watched', 'state', 'session')
+  local running = job[10] == 'processing'
+  local ours = running and job[11] == session
   local state = job[7] and 'cancelled' or 'enqueued'
-  call('HSET', P .. 'job:' .. id, 'state', state)
-  call('ZREM', P .. 'processing', id)
+  if ours or not running then call('ZREM', P .. 'processing', id) end
   call('SREM', key, id)
-  count('processing', job[2], job[1], -1)
-  record_attempt(id, job[4], 'released', job[5], job[6])
-  if state == 'enqueued' then
-    total('released')
-    enqueue(id, job[1], job[2], job[3] or '', true)
-  else
-    call('HSET', P .. 'job:' .. id, 'finished', now)
-    finish(id, job[1], job[2], state, tonumber(job[8] or nil))
-    if job[9] then tell_watchers(id) end
+  if ours then -- what does not match its job is only struck off
+    call('HSET', P .. 'job:' .. id, 'state', state)
+    count('processing', job[2], job[1], -1)
+    record_attempt(id, job[4], 'released', job[5], job[6])
+    if state == 'enqueued' then
+      total('released')
+      enqueue(id, job[1], job[2], job[3] or '', true)
+    else
+      call('HSET', P .. 'job:' .. id, 'finished', now)
+      finish(id, job[1], job[2], state, tonumber(job[8] or nil))
+      if job[9] then tell_watchers(id) end
+    end
   end
 end
 local left = call('SCARD', key)

@@ -37,7 +37,8 @@
 --   totals                       HASH    what happened -> how often, since the namespace began
 --   ended, session:<session>     pub/sub channels: ids of watched jobs that ended or went; ids the session should cancel
 --
--- A script checks first and writes after, and never fails once it has written: Redis does not roll back.
+-- A script checks first and writes after, and never fails once it has written: Redis does not roll back. So what is
+-- published is gathered, and sent by commit() when all is written: a user may lack the right to.
 
 local P = KEYS[1]
 local call = redis.call
@@ -70,6 +71,11 @@ local function count(state, priority, kind, by)
 end
 local function total(what, by)
   totals[what] = (totals[what] or 0) + (by or 1)
+end
+
+local publications = {}
+local function publish(channel, message)
+  publications[#publications + 1] = {P .. channel, message}
 end
 
 local function add(lists, key, score, member)
@@ -148,9 +154,10 @@ local function commit()
   for pool in pairs(woken) do wake(pool, turn) end
   if turn then call('SET', P .. 'turn', string.format('%.10f', turn)) end
   for field, by in pairs(counts) do
-    if by ~= 0 then call('HINCRBY', P .. 'counts', field, by) end
+    if by ~= 0 and call('HINCRBY', P .. 'counts', field, by) == 0 then call('HDEL', P .. 'counts', field) end
   end
   for what, by in pairs(totals) do call('HINCRBY', P .. 'totals', what, by) end
+  for _, one in ipairs(publications) do redis.pcall('PUBLISH', one[1], one[2]) end
 end
 
 local function put_body(name, id, body, fields)
@@ -194,7 +201,7 @@ local function record_attempt(id, attempt, outcome, started, node, error)
 end
 
 local function tell_watchers(id)
-  call('PUBLISH', P .. 'ended', id)
+  publish('ended', id)
 end
 
 -- forget(id, kind, tags): the job stands in no state index any more; nothing of it stays.
@@ -215,21 +222,25 @@ end
 -- keep: {completed = ms, cancelled = ms, jobs = number}. Returns how many went. Failed jobs stay until an operator acts.
 local function prune(limit, keep)
   local gone = 0
-  local function drop(ids)
+  local function drop(index, ids)
     for _, id in ipairs(ids) do
       local job = call('HMGET', P .. 'job:' .. id, 'state', 'type', 'priority', 'tags', 'retention')
-      if job[1] then forget_final(id, job[1], job[2], job[3], job[4], job[5]) end
+      if job[1] then
+        forget_final(id, job[1], job[2], job[3], job[4], job[5])
+      else
+        call('ZREM', index, id) -- or it would be found here for ever
+      end
       gone = gone + 1
     end
   end
-  drop(call('ZRANGEBYSCORE', P .. 'expiring', '-inf', now, 'LIMIT', 0, limit))
+  drop(P .. 'expiring', call('ZRANGEBYSCORE', P .. 'expiring', '-inf', now, 'LIMIT', 0, limit))
   for _, state in ipairs({'completed', 'cancelled'}) do
     local index = P .. 'final:' .. state
     if gone < limit then
-      drop(call('ZRANGEBYSCORE', index, '-inf', now - keep[state], 'LIMIT', 0, limit - gone))
+      drop(index, call('ZRANGEBYSCORE', index, '-inf', now - keep[state], 'LIMIT', 0, limit - gone))
     end
     local over = math.min(call('ZCARD', index) - keep.jobs, limit - gone)
-    if over > 0 then drop(call('ZRANGE', index, 0, over - 1)) end
+    if over > 0 then drop(index, call('ZRANGE', index, 0, over - 1)) end
   end
   return gone
 end

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- purge(type, priority or '', cursor): deletes waiting jobs of a type, up to 200 a call: first those in its lanes, then
 -- the scheduled ones, for which it looks through `due` a thousand at a time.
+--   ARGV[4] '0', then the cursor of the last call: score and id of the last job looked at that stays
 -- Answers {jobs deleted, cursor for the next call, or '' when all are gone}.
-local kind, only, cursor = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local kind, only, cursor = ARGV[2], ARGV[3], ARGV[4]
 local LIMIT, LOOK = 200, 1000
 local gone = 0
 
@@ -30,20 +31,31 @@ for _, priority in ipairs(PRIORITIES) do
 end
 
 if gone < LIMIT then
-  local ids = call('ZRANGE', P .. 'due', cursor, cursor + LOOK - 1)
+  local due, rank = P .. 'due', 0
+  local score, last = string.match(cursor, '^(%S+) (.*)$')
+  if last then
+    -- No rank is kept: it shifts when jobs before it leave, and others would be passed over.
+    if tonumber(call('ZSCORE', due, last) or nil) == tonumber(score) then
+      rank = call('ZRANK', due, last) + 1
+    else
+      rank = call('ZCOUNT', due, '-inf', '(' .. score)
+    end
+  end
+  local found = call('ZRANGE', due, rank, rank + LOOK - 1, 'WITHSCORES')
   local looked = 0
-  for _, id in ipairs(ids) do
+  for i = 1, #found, 2 do
     if gone >= LIMIT then break end
+    local id = found[i]
     looked = looked + 1
     local job = call('HMGET', P .. 'job:' .. id, 'type', 'priority', 'tags', 'watched')
     if job[1] == kind and (only == '' or only == job[2]) then
-      call('ZREM', P .. 'due', id)
+      call('ZREM', due, id)
       drop(id, 'scheduled', job[2], job[3], job[4])
     else
-      cursor = cursor + 1
+      cursor = found[i + 1] .. ' ' .. id
     end
   end
-  if looked == #ids and #ids < LOOK then cursor = nil end
+  if 2 * looked == #found and looked < LOOK then cursor = '' end
 end
 commit()
-return {gone, cursor and string.format('%.0f', cursor) or ''}
+return {gone, cursor}

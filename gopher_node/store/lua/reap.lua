@@ -12,9 +12,13 @@ local function take_back(id, expected_nonce, expected_session)
   local job = call('HMGET', key, 'state', 'nonce', 'session', 'type', 'priority', 'group', 'attempt', 'crashes',
                    'max_crashes', 'cancel', 'started', 'node', 'retention', 'watched')
   local session, kind, priority = job[3], job[4], job[5]
-  if job[1] ~= 'processing' then return end
-  if expected_nonce and job[2] ~= expected_nonce then return end
-  if expected_session and session ~= expected_session then return end
+  -- What does not match its job is only struck off, or it would be found here for ever.
+  if job[1] ~= 'processing' then call('ZREM', P .. 'processing', id) end
+  if expected_session and (job[1] ~= 'processing' or session ~= expected_session) then
+    call('SREM', P .. 'held:' .. expected_session, id)
+    return
+  end
+  if job[1] ~= 'processing' or expected_nonce and job[2] ~= expected_nonce then return end
   local crashes = (tonumber(job[8] or nil) or 0) + 1
   local state = job[10] and 'cancelled' or crashes > tonumber(job[9]) and 'failed' or 'enqueued'
   call('ZREM', P .. 'processing', id)

@@ -5,6 +5,7 @@ local overdue = {}
 local found = call('ZRANGEBYSCORE', P .. 'processing', '-inf', now, 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[2]))
 for i = 1, #found, 2 do
   local job = call('HMGET', P .. 'job:' .. found[i], 'nonce', 'started')
-  overdue[#overdue + 1] = {found[i], job[1], tonumber(job[2]), tonumber(found[i + 1])}
+  -- A nil would end the reply here. An id without a job is told all the same: reaping strikes it off.
+  overdue[#overdue + 1] = {found[i], job[1] or '', tonumber(job[2] or nil) or 0, tonumber(found[i + 1])}
 end
 return {now, call('HGETALL', P .. 'sessions'), overdue}
