@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import sys
@@ -97,13 +98,19 @@ def execute(arguments: Sequence[str]) -> int:
     except GopherError as error:
         return _complain(str(error), exit_code(error))
     except BrokenPipeError:
-        # Who read our output has seen enough. Python would complain about it once more when it flushes on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # who read it has seen enough
         return Exit.BROKEN_PIPE
     except OSError as error:
+        _drop_output()
         return _complain(f"{error}.", Exit.FAILED)
     except KeyboardInterrupt:
         return _complain("Interrupted.", Exit.INTERRUPTED)
+
+
+def _drop_output() -> None:
+    """What could not be written once, Python would try again, and complain of, when it flushes on its way out."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str, code: Exit) -> int:

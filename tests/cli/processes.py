@@ -20,7 +20,7 @@ PROGRAM = [sys.executable, "-m", "gopher_node.cli"]
 
 def clean_environment(**changes: str) -> dict[str, str]:
     """An environment in which nothing is set that the program would read."""
-    mine = ("GOPHER_", "SERVER_", "REDIS_", "WORKER_", "LOG_", "NO_COLOR", "FORCE_COLOR")
+    mine = ("GOPHER_", "SERVER_", "REDIS_", "WORKER_", "LOG_", "NO_COLOR", "FORCE_COLOR", "PYTHONUNBUFFERED")
     return {name: value for name, value in os.environ.items() if not name.startswith(mine)} | changes
 
 
