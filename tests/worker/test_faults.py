@@ -202,26 +202,9 @@ async def until_renewed(bench: Bench, session: str, times: int = 1) -> None:
             await bench.store.ping()
 
 
-async def test_renewing_child_is_started_again(bench: Bench) -> None:
-    """Whoever kills the child that renews costs the node nothing."""
-    bench.registry.handler("now")(lambda: None)
-    worker = bench.start(lease=1.0)
-    await bench.run("now")
-    session = worker.status().session
-    assert session
-    await until_renewed(bench, session)
-
-    child = worker._session._child  # pyright: ignore[reportPrivateUsage]
-    assert child is not None
-    os.kill(child.pid, signal.SIGKILL)
-    await child.wait()
-    await until_renewed(bench, session, 2)
-
-    assert session == worker.status().session
-
-
-async def test_renewing_child_that_hangs_is_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is alive and says nothing any more is as good as dead."""
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+async def test_renewing_child_is_replaced(bench: Bench, monkeypatch: pytest.MonkeyPatch, blow: signal.Signals) -> None:
+    """One that was killed, and one that hangs and says nothing any more, cost the node nothing."""
     monkeypatch.setattr(session_module, "SILENCE", 1.0)
     bench.registry.handler("now")(lambda: None)
     worker = bench.start(lease=1.0)
@@ -232,7 +215,7 @@ async def test_renewing_child_that_hangs_is_replaced(bench: Bench, monkeypatch: 
 
     child = worker._session._child  # pyright: ignore[reportPrivateUsage]
     assert child is not None
-    os.kill(child.pid, signal.SIGSTOP)
+    os.kill(child.pid, blow)
     await child.wait()
     await until_renewed(bench, session, 2)
 
