@@ -182,7 +182,9 @@ class Node:
         connections = Connections(url, timeout=settings.redis.timeout)
         kept = settings.retention
         retention = Retention(kept.completed, kept.cancelled, kept.max_jobs)
-        return Store(connections, namespace=settings.namespace, retention=retention, patience=settings.redis.timeout)
+        store = Store(connections, namespace=settings.namespace, retention=retention, patience=settings.redis.timeout)
+        store.on_trouble = self._events.store_down
+        return store
 
     async def _start_api(self, stack: contextlib.AsyncExitStack, store: Store) -> ApiServer:
         app = make_app(store=store, registry=self._registry, settings=self.settings, events=self._events, status=self)
