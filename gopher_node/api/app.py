@@ -26,5 +26,6 @@ def make_app(
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app[PARTS] = Parts(store=store, registry=registry, settings=settings, events=events, status=status)
     for resource in PROBES if settings.role == "worker" else RESOURCES:
-        app.add_routes(resource.ROUTES)
+        for endpoint in resource.ENDPOINTS:
+            app.add_routes(endpoint.routes())
     return app

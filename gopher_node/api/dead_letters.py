@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gopher_node.api.documents import Count, Document, JobPageDocument
+from gopher_node.api.endpoint import endpoint
 from gopher_node.api.jobs import respond_page
 from gopher_node.api.parts import PARTS
-from gopher_node.api.queries import DeadLettersQuery, TypeQuery, read_query
+from gopher_node.api.queries import DeadLettersQuery, TypeQuery
 from gopher_node.api.views import respond
 from gopher_node.job import State
 from gopher_node.store import JobFilter
 
 
-async def list_dead_letters(request: web.Request) -> web.Response:
-    query = read_query(request, DeadLettersQuery)
+class RetriedDocument(Document):
+    retried: Count
+
+
+@endpoint("GET", "/api/v1/dead-letters", scope="read", query=DeadLettersQuery, answers={200: JobPageDocument})
+async def list_dead_letters(request: web.Request, query: DeadLettersQuery) -> web.Response:
+    """List failed jobs, the latest first."""
     return await respond_page(request.app[PARTS], JobFilter(states=(State.FAILED,), type=query.type), query)
 
 
-async def retry_all(request: web.Request) -> web.Response:
-    query = read_query(request, TypeQuery)
+@endpoint("POST", "/api/v1/dead-letters/retry", scope="admin", query=TypeQuery, answers={200: RetriedDocument})
+async def retry_dead_letters(request: web.Request, query: TypeQuery) -> web.Response:
+    """Run all failed jobs, or those of a type, once more."""
     return respond({"retried": await request.app[PARTS].store.requeue_failed(query.type)})
 
 
-ROUTES = [
-    web.get("/api/v1/dead-letters", list_dead_letters),
-    web.post("/api/v1/dead-letters/retry", retry_all),
-]
+ENDPOINTS = (list_dead_letters, retry_dead_letters)

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import time
+from typing import Literal
 
 from aiohttp import web
 
+from gopher_node.api.documents import Document, Moment
+from gopher_node.api.endpoint import endpoint
 from gopher_node.api.parts import PARTS, Parts
+from gopher_node.api.queries import FreeQuery
 from gopher_node.api.views import format_time, respond
 
 OK = "ok"
+
+
+class ChecksDocument(Document):
+    status: Literal["alive", "dead", "started", "starting", "ready", "unready"]
+    checks: dict[str, str]
+
+
+class HealthDocument(Document):
+    status: Literal["healthy", "degraded", "unhealthy"]
+    timestamp: Moment
+    checks: dict[str, str]
+
+
+PROBE = {200: ChecksDocument, 503: ChecksDocument}
 
 
 def _checks(parts: Parts) -> dict[str, str]:
@@ -30,20 +48,24 @@ def _answer(checks: dict[str, str], good: str, bad: str) -> web.Response:
     return respond({"status": good if well else bad, "checks": checks}, status=200 if well else 503)
 
 
-async def livez(request: web.Request) -> web.Response:
-    """Whether to let the node live: a restart mends nothing else, least of all a store that is away."""
+@endpoint("GET", "/livez", scope=None, query=FreeQuery, answers=PROBE)
+async def livez(request: web.Request, query: FreeQuery) -> web.Response:
+    """Tell whether to let the node live: a restart mends nothing else, least of all a store that is away."""
     checks = _checks(request.app[PARTS])
     return _answer({"node": checks["node"]}, "alive", "dead")
 
 
-async def startupz(request: web.Request) -> web.Response:
+@endpoint("GET", "/startupz", scope=None, query=FreeQuery, answers=PROBE)
+async def startupz(request: web.Request, query: FreeQuery) -> web.Response:
+    """Tell whether the node has started."""
     checks = _checks(request.app[PARTS])
     return _answer({name: checks[name] for name in ("node", "started")}, "started", "starting")
 
 
-async def readyz(request: web.Request) -> web.Response:
+@endpoint("GET", "/readyz", scope=None, query=FreeQuery, answers=PROBE)
+async def readyz(request: web.Request, query: FreeQuery) -> web.Response:
     """
-    Whether to send the node work.
+    Tell whether to send the node work.
 
     An api node stays ready while the store is away: it says "try again" itself, and if all were unready nobody would.
     """
@@ -54,8 +76,13 @@ async def readyz(request: web.Request) -> web.Response:
     return _answer(checks, "ready", "unready")
 
 
-async def health(request: web.Request) -> web.Response:
-    """For people and monitors: unhealthy if no job can be accepted or run, degraded if something else is amiss."""
+@endpoint("GET", "/health", scope=None, query=FreeQuery, answers={200: HealthDocument, 503: HealthDocument})
+async def health(request: web.Request, query: FreeQuery) -> web.Response:
+    """
+    Tell people and monitors how the node is.
+
+    Unhealthy if no job can be accepted or run, degraded if something else is amiss.
+    """
     checks = _checks(request.app[PARTS])
     if any(checks[name] != OK for name in ("node", "started", "store")):
         status = "unhealthy"
@@ -65,9 +92,4 @@ async def health(request: web.Request) -> web.Response:
     return respond(content, status=503 if status == "unhealthy" else 200)
 
 
-ROUTES = [
-    web.get("/livez", livez),
-    web.get("/readyz", readyz),
-    web.get("/startupz", startupz),
-    web.get("/health", health),
-]
+ENDPOINTS = (livez, readyz, startupz, health)

@@ -6,12 +6,15 @@ import asyncio
 from typing import Any, cast
 
 from aiohttp import web
+from pydantic import RootModel
 
 from gopher_node.api.bodies import MAX_DEPTH, read_json
-from gopher_node.api.models import batch_refusal, read_submission, refusal
+from gopher_node.api.documents import JobDocument, JobListDocument, JobPageDocument
+from gopher_node.api.endpoint import endpoint
+from gopher_node.api.models import Submission, batch_refusal, read_submission, refusal
 from gopher_node.api.parts import PARTS, Parts
 from gopher_node.api.problems import MAX_FAULTS, Fault, Problem
-from gopher_node.api.queries import JobsQuery, NoQuery, PageQuery, WaitQuery, bad_cursor, read_job_id, read_query
+from gopher_node.api.queries import JobsQuery, NoQuery, PageQuery, WaitQuery, bad_cursor, read_job_id
 from gopher_node.api.views import respond, show_job, show_submitted
 from gopher_node.job import Job, NewJob
 from gopher_node.store import JobFilter
@@ -22,10 +25,32 @@ MAX_BATCH_BODY = 8 * 1024 * 1024
 _AT_A_TIME = 50
 
 
-async def submit(request: web.Request) -> web.Response:
+REFUSED_SUBMISSIONS = (
+    "job-too-large",
+    "invalid-job",
+    "invalid-name",
+    "invalid-payload",
+    "invalid-run-at",
+    "invalid-duration",
+    "out-of-range",
+    "unknown-field",
+)
+
+
+@endpoint(
+    "POST",
+    "/api/v1/jobs",
+    scope="submit",
+    body=Submission,
+    reads_body=False,
+    answers={201: JobDocument},
+    problems=(*REFUSED_SUBMISSIONS, "draining"),
+    aliases=("/api/jobs",),
+)
+async def submit(request: web.Request, query: NoQuery) -> web.Response:
+    """Submit a job."""
     parts = request.app[PARTS]
     _refuse_if_draining(parts)
-    read_query(request, NoQuery)
     document = await read_json(request)
     job = read_submission(document, parts.registry, parts.settings.worker.max_retries)
     if isinstance(job, list):
@@ -36,11 +61,23 @@ async def submit(request: web.Request) -> web.Response:
     return respond(content, status=201, headers={"Location": f"/api/v1/jobs/{submitted.id}"})
 
 
-async def submit_batch(request: web.Request) -> web.Response:
-    """All of a JSON array of jobs, or none."""
+class Batch(RootModel[list[Submission]]):
+    """Up to 1,000 jobs."""
+
+
+@endpoint(
+    "POST",
+    "/api/v1/jobs/bulk",
+    scope="submit",
+    body=Batch,
+    reads_body=False,
+    answers={201: JobListDocument},
+    problems=("batch-too-large", "job-too-large", "invalid-job", "draining"),
+)
+async def submit_batch(request: web.Request, query: NoQuery) -> web.Response:
+    """Submit many jobs: all of a JSON array, or none."""
     parts = request.app[PARTS]
     _refuse_if_draining(parts)
-    read_query(request, NoQuery)
     # One level more, for the array, so that a job that is accepted alone is accepted here too.
     documents = await read_json(request, limit=MAX_BATCH_BODY, depth=MAX_DEPTH + 1)
     if not isinstance(documents, list):
@@ -81,12 +118,19 @@ def _refuse_if_draining(parts: Parts) -> None:
         raise Problem("draining", detail, outcome="not-done")
 
 
-async def get(request: web.Request) -> web.Response:
-    """One job; with `wait`, not before it has ended or the wait is over."""
+@endpoint(
+    "GET",
+    "/api/v1/jobs/{job_id}",
+    scope="read",
+    query=WaitQuery,
+    answers={200: JobDocument},
+    problems=("job-not-found",),
+)
+async def get_job(request: web.Request, query: WaitQuery) -> web.Response:
+    """Show a job; with `wait`, not before it has ended or the wait is over."""
     parts = request.app[PARTS]
     job_id = read_job_id(request)
-    wait_ms = read_query(request, WaitQuery).wait
-    job = await (_wait(parts, job_id, wait_ms / 1000) if wait_ms else parts.store.get(job_id))
+    job = await (_wait(parts, job_id, query.wait / 1000) if query.wait else parts.store.get(job_id))
     return respond(show_job(job, parts.store.durability))
 
 
@@ -103,8 +147,9 @@ async def _wait(parts: Parts, job_id: str, timeout: float) -> Job:
         await asyncio.gather(waiting, draining, return_exceptions=True)
 
 
-async def list_jobs(request: web.Request) -> web.Response:
-    query = read_query(request, JobsQuery)
+@endpoint("GET", "/api/v1/jobs", scope="read", query=JobsQuery, answers={200: JobPageDocument})
+async def list_jobs(request: web.Request, query: JobsQuery) -> web.Response:
+    """List jobs: those running and waiting, then those that have ended, the latest first."""
     wanted = JobFilter(
         states=query.status,
         type=query.type,
@@ -126,35 +171,45 @@ async def respond_page(parts: Parts, wanted: JobFilter, query: PageQuery) -> web
     return respond({"items": items, "next_cursor": page.next_cursor})
 
 
-async def cancel(request: web.Request) -> web.Response:
-    """200 if the job is cancelled now, 202 if whoever runs it has been asked to stop."""
+@endpoint(
+    "POST",
+    "/api/v1/jobs/{job_id}/cancel",
+    scope="submit",
+    answers={200: JobDocument, 202: JobDocument},
+    problems=("job-not-found", "invalid-state"),
+)
+async def cancel_job(request: web.Request, query: NoQuery) -> web.Response:
+    """Cancel a job: 200 if it is cancelled now, 202 if whoever runs it has been asked to stop."""
     parts = request.app[PARTS]
-    read_query(request, NoQuery)
     job = await parts.store.cancel(read_job_id(request))
     return respond(show_job(job, parts.store.durability), status=200 if job.state.final else 202)
 
 
-async def retry(request: web.Request) -> web.Response:
+@endpoint(
+    "POST",
+    "/api/v1/jobs/{job_id}/retry",
+    scope="admin",
+    answers={200: JobDocument},
+    problems=("job-not-found", "invalid-state"),
+)
+async def retry_job(request: web.Request, query: NoQuery) -> web.Response:
     """Run a finished job once more, with its budgets full again."""
     parts = request.app[PARTS]
-    read_query(request, NoQuery)
     job = await parts.store.requeue(read_job_id(request))
     return respond(show_job(job, parts.store.durability))
 
 
-async def delete(request: web.Request) -> web.Response:
-    read_query(request, NoQuery)
+@endpoint(
+    "DELETE",
+    "/api/v1/jobs/{job_id}",
+    scope="admin",
+    answers={204: None},
+    problems=("job-not-found", "invalid-state"),
+)
+async def delete_job(request: web.Request, query: NoQuery) -> web.Response:
+    """Forget a job that is not running."""
     await request.app[PARTS].store.delete(read_job_id(request))
     return web.Response(status=204)
 
 
-ROUTES = [
-    web.post("/api/v1/jobs", submit),
-    web.post("/api/jobs", submit),
-    web.post("/api/v1/jobs/bulk", submit_batch),
-    web.get("/api/v1/jobs", list_jobs),
-    web.get("/api/v1/jobs/{job_id:[^/]+}", get),
-    web.delete("/api/v1/jobs/{job_id:[^/]+}", delete),
-    web.post("/api/v1/jobs/{job_id:[^/]+}/cancel", cancel),
-    web.post("/api/v1/jobs/{job_id:[^/]+}/retry", retry),
-]
+ENDPOINTS = (submit, submit_batch, list_jobs, get_job, delete_job, cancel_job, retry_job)

@@ -215,20 +215,23 @@ def faults_of(error: ValidationError) -> list[Fault]:
         {
             "pointer": "".join(f"/{_step(step)}" for step in found["loc"]),
             "code": "unknown-field" if found["type"] == "extra_forbidden" else found["type"].replace("_", "-"),
-            "detail": "There is no such field." if found["type"] == "extra_forbidden" else found["msg"],
+            "detail": _OWN_WORDS.get(found["type"], found["msg"]),
         }
         for found in error.errors(include_url=False, include_context=False, include_input=False)
     ]
+
+
+_OWN_WORDS = {"extra_forbidden": "There is no such field.", "model_type": "must be a JSON object"}
 
 
 def _step(step: int | str) -> str:
     return str(step)[:100].replace("~", "~0").replace("/", "~1")
 
 
-def refusal(faults: Sequence[Fault]) -> Problem:
-    """The problem of a job with these faults: named after them if they are all of one kind, else `invalid-job`."""
-    names = {_problem_name(fault) for fault in faults}
-    return Problem(names.pop() if len(names) == 1 else "invalid-job", _count(faults), faults=faults)
+def refusal(faults: Sequence[Fault], general: str = "invalid-job") -> Problem:
+    """The problem of a document with these faults: named after them if they are all of one kind, else `general`."""
+    names = {_problem_name(fault, general) for fault in faults}
+    return Problem(names.pop() if len(names) == 1 else general, _count(faults), faults=faults)
 
 
 def batch_refusal(faults: Sequence[Fault]) -> Problem:
@@ -239,12 +242,12 @@ def batch_refusal(faults: Sequence[Fault]) -> Problem:
     )
 
 
-def _problem_name(fault: Fault) -> str:
+def _problem_name(fault: Fault, general: str) -> str:
     if fault["code"] == "job-too-large":
         return fault["code"]
     if fault["pointer"] == "/payload" or fault["pointer"].startswith("/payload/"):
         return "invalid-payload"
-    return fault["code"] if fault["code"] in KINDS else "invalid-job"
+    return fault["code"] if fault["code"] in KINDS else general
 
 
 def _count(faults: Sequence[Fault]) -> str:

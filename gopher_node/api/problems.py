@@ -60,6 +60,7 @@ KINDS: Mapping[str, Kind] = {
     "unsupported-media-type": Kind(415, "The body must be JSON."),
     "unsupported-encoding": Kind(415, "This Content-Encoding is not supported."),
     "expectation-failed": Kind(417, "Only Expect: 100-continue is understood.", close=True),
+    "invalid-body": Kind(422, "The body is not valid."),
     "invalid-job": Kind(422, "The job is not valid."),
     "invalid-name": Kind(422, "A name is not valid."),
     "invalid-payload": Kind(422, "The payload does not fit the job's type."),

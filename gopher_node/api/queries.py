@@ -51,6 +51,12 @@ class NoQuery(Query):
     """No parameters at all."""
 
 
+class FreeQuery(Query):
+    """Whatever a probe may add to its address."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 class WaitQuery(Query):
     """`wait` is in milliseconds once it is read."""
 

@@ -8,16 +8,46 @@ from typing import Any
 from aiohttp import web
 
 from gopher_node import __version__
+from gopher_node.api.documents import Count, Document
+from gopher_node.api.endpoint import endpoint
 from gopher_node.api.parts import PARTS
-from gopher_node.api.queries import NoQuery, read_query
+from gopher_node.api.queries import NoQuery
 from gopher_node.api.views import respond
 from gopher_node.job import Priority, State
 from gopher_node.store import Stats
 
 
-async def show_stats(request: web.Request) -> web.Response:
+class QueueStatsDocument(Document):
+    type: str
+    depth: dict[str, Count]
+    states: dict[str, Count]
+
+
+class StatsNodeDocument(Document):
+    id: str
+    role: str
+    version: str
+
+
+class StatsDocument(Document):
+    jobs_submitted: Count
+    jobs_completed: Count
+    jobs_failed: Count
+    workers_active: Count
+    queue_size: Count
+    uptime: float
+    jobs: dict[str, Count]
+    totals: dict[str, Count]
+    queues: list[QueueStatsDocument]
+    nodes_working: Count
+    durability: str
+    node: StatsNodeDocument
+
+
+@endpoint("GET", "/api/v1/stats", scope="read", answers={200: StatsDocument})
+async def show_stats(request: web.Request, query: NoQuery) -> web.Response:
+    """Show how many jobs there are, where they stand, and what became of all that came before."""
     parts = request.app[PARTS]
-    read_query(request, NoQuery)
     stats = await parts.store.stats()
     jobs = _by_state(stats)
     status = parts.status
@@ -65,4 +95,4 @@ def _queues(stats: Stats) -> list[dict[str, Any]]:
     ]
 
 
-ROUTES = [web.get("/api/v1/stats", show_stats)]
+ENDPOINTS = (show_stats,)

@@ -1,0 +1,117 @@
+"""One declaration for each address, from which follow its route, who may call it, and its documentation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from gopher_node.api.auth import Scope, authorize
+from gopher_node.api.bodies import MAX_BODY, read_json
+from gopher_node.api.models import faults_of, refusal
+from gopher_node.api.queries import NoQuery, Query, read_query
+
+AnyBody = TypeVar("AnyBody", bound=BaseModel)
+
+Content = type[BaseModel] | str | None
+"""What an answer holds: JSON of this model, content of this media type, or nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """
+    What is answered at an address.
+
+    `scope` is what a key must allow, None for addresses open to all. `problems` are the names of those that this
+    endpoint has beyond the ones that any may have. `aliases` are older spellings of the path.
+    """
+
+    method: str
+    path: str
+    handle: Callable[..., Awaitable[web.StreamResponse]]
+    scope: Scope | None
+    answers: Mapping[int, Content]
+    query: type[Query] = NoQuery
+    body: type[BaseModel] | None = None
+    reads_body: bool = True
+    problems: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.handle.__name__
+
+    @property
+    def description(self) -> str:
+        return (self.handle.__doc__ or "").strip()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.route(self.method, _pattern(path), self._answer) for path in (self.path, *self.aliases)]
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if self.scope is not None:
+            await authorize(request, self.scope)
+        query = read_query(request, self.query)
+        if self.body is None or not self.reads_body:
+            return await self.handle(request, query)
+        return await self.handle(request, query, await read_body(request, self.body))
+
+
+def endpoint(
+    method: str,
+    path: str,
+    *,
+    scope: Scope | None,
+    answers: Mapping[int, Content],
+    query: type[Query] = NoQuery,
+    body: type[BaseModel] | None = None,
+    reads_body: bool = True,
+    problems: tuple[str, ...] = (),
+    aliases: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Awaitable[web.StreamResponse]]], Endpoint]:
+    """
+    Make a function the endpoint of an address. Its docstring is the documentation, the first line as the summary.
+
+    It is called with the request, the parameters as `query`, and what was sent as `body` if one is named. With
+    `reads_body=False` the body is only documented so, and the function reads it in its own way.
+    """
+
+    def declare(handle: Callable[..., Awaitable[web.StreamResponse]]) -> Endpoint:
+        return Endpoint(
+            method=method,
+            path=path,
+            handle=handle,
+            scope=scope,
+            answers=answers,
+            query=query,
+            body=body,
+            reads_body=reads_body,
+            problems=problems,
+            aliases=aliases,
+        )
+
+    return declare
+
+
+def _pattern(path: str) -> str:
+    # Whatever stands in a variable's place is for the endpoint to judge, braces too.
+    return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path)
+
+
+async def read_body(request: web.Request, model: type[AnyBody], *, limit: int = MAX_BODY) -> AnyBody:
+    """The body as this model says. It may be left out where all of it is optional. Raises Problem."""
+    if not request.body_exists and not any(field.is_required() for field in model.model_fields.values()):
+        return model()
+    return validate(model, await read_json(request, limit=limit))
+
+
+def validate(model: type[AnyBody], document: Any) -> AnyBody:
+    """Raises Problem with all that is wrong with a document."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise refusal(faults_of(error), "invalid-body") from None
