@@ -26,6 +26,19 @@ class InvalidState(GopherError):
         self.state = state
 
 
+class JobExists(GopherError):
+    """A job has this id already."""
+
+    def __init__(self, state: str, id: str = "", *, index: int = 0) -> None:
+        super().__init__(f"There is a job {id} already; it is {state}. Nothing was stored." if id else None)
+        self.state = state
+        self.index = index  # its place among the jobs that were submitted together
+
+
+class KeyReused(GopherError):
+    """This idempotency key was used with another request."""
+
+
 class StoreError(GopherError):
     """The store refused."""
 
@@ -38,12 +51,24 @@ class OutcomeUnknown(StoreUnavailable):
     """The store was asked and did not answer, so what was asked may or may not have been done."""
 
 
+class StoreReadOnly(StoreUnavailable):
+    """The store takes no writes at the moment."""
+
+
 class StoreFull(StoreError):
     """The store has no memory left for new jobs."""
 
 
 class SessionLost(StoreError):
     """The session was declared dead; what it held belongs to others now."""
+
+
+class StaleLease(GopherError):
+    """The lease is no longer valid; its job has been settled, or taken back and given to another worker."""
+
+
+class TooManyPools(GopherError):
+    """Too many different sets of types are being claimed; one of these types is in 64 of them already."""
 
 
 class UnusableStore(StoreError):

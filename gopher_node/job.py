@@ -135,7 +135,9 @@ class NewJob:
     A job that is to be stored.
 
     `payload` is JSON. At most one of `due_ms` (epoch milliseconds) and `delay_ms` is set; both unset means now.
-    `timeout_ms` unset means that the handler's or the node's default holds.
+    `timeout_ms` unset means that the handler's or the node's default holds. `callback_url` is told of the job's end, by
+    a job of its own. `client_id` says that the client chose the id: a job that has it already is then an error, while
+    otherwise it is taken for this one, which was told before.
     """
 
     type: str
@@ -150,6 +152,8 @@ class NewJob:
     max_crashes: int = 3
     retention_ms: int | None = None
     tags: tuple[str, ...] = ()
+    callback_url: str = ""
+    client_id: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -183,6 +187,7 @@ class Job:
     node: str | None = None
     cancel_requested: bool = False
     tags: tuple[str, ...] = ()
+    callback_url: str = ""
     attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     @property
@@ -193,13 +198,41 @@ class Job:
         return self.attempts[-1].get("error")
 
 
+_TOKEN = re.compile(r"([A-Za-z0-9._:@/+-]{1,200})\.([1-9][0-9]{0,14})\.([0-9a-f]{16})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a holder shows to settle a run: the job's id, its attempt and the nonce of its claim. Never logged."""
+
+    job_id: str
+    attempt: int
+    nonce: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.job_id}.{self.attempt}.{self.nonce}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The token that is written so. Raises ValueError for what is none."""
+        found = _TOKEN.fullmatch(text)
+        if not found:
+            raise ValueError("This is not a lease's token.")
+        return cls(found[1], int(found[2]), found[3])
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to finish a job. Whoever shows the token may settle it; the token never enters a log."""
+    """
+    A job that was claimed, and with it the right to finish it. Whoever shows the token may settle it.
+
+    `expires_ms` is when an HTTP lease ends unless a heartbeat renews it; a node's own lives as long as its session.
+    """
 
     job: Job
     nonce: str = field(repr=False)
+    expires_ms: int | None = None
 
     @property
-    def token(self) -> str:
-        return f"{self.job.id}.{self.job.attempt}.{self.nonce}"
+    def token(self) -> Token:
+        return Token(self.job.id, self.job.attempt, self.nonce)

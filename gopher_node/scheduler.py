@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -28,6 +29,9 @@ class Reaper:
     It trusts no wall clock. A session is dead when its pulse has stood still for a whole lease, by the reaper's own
     monotonic clock, counting only time in which it was watching: nobody can renew while the store cannot be reached.
     When the store's clock steps, the deadlines of the runs that began before move with it.
+
+    So it is with an HTTP lease, which each heartbeat begins anew. It too loses only time in which the reaper watched:
+    what keeps that from the store keeps a worker from it as well.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,6 +40,8 @@ class Reaper:
         self.next_death = math.inf  # seconds until a session would be dead that stands still from now on
         self._last: tuple[float, int] | None = None  # own clock, store's clock in ms
         self._steps: list[tuple[int, int]] = []  # store's clock in ms before the step, its size in ms
+        self._gaps: deque[tuple[int, int]] = deque(maxlen=100)  # store's clock in ms before the gap, its size in ms
+        self._first = (0.0, 0)  # look: own clock, store's clock in ms
 
     def judge(self, survey: Survey) -> tuple[dict[str, int], list[Overdue]]:
         """The dead sessions with the renewals at which they stand, and the runs to take back."""
@@ -46,6 +52,10 @@ class Reaper:
             step = survey.now_ms - self._last[1] - round(elapsed * 1000)
             if abs(step) > CLOCK_STEP_MS:
                 self._steps.append((self._last[1], step))
+            if elapsed > 2 * SURVEY_EVERY:
+                self._gaps.append((self._last[1], round((elapsed - 2 * SURVEY_EVERY) * 1000)))
+        else:
+            self._first = (now, survey.now_ms)
         self._last = (now, survey.now_ms)
 
         still: dict[str, tuple[int, float]] = {}
@@ -62,11 +72,16 @@ class Reaper:
             else:
                 self.next_death = min(self.next_death, pulse.lease - seconds)
         self._still = still
-        return dead, [run for run in survey.overdue if self._is_over(run, survey.now_ms)]
+        return dead, [run for run in survey.overdue if self._is_over(run, now, survey.now_ms)]
 
-    def _is_over(self, run: Overdue, now_ms: int) -> bool:
-        moved = sum(size for before, size in self._steps if run.started_ms <= before)
-        return now_ms >= run.deadline_ms + moved
+    def _is_over(self, run: Overdue, now: float, now_ms: int) -> bool:
+        end = run.deadline_ms + sum(size for before, size in self._steps if run.since_ms <= before)
+        if run.lease_ms:
+            end += sum(size for before, size in self._gaps if run.since_ms <= before)
+            began, began_ms = self._first
+            if run.since_ms < began_ms and (now - began) * 1000 < run.lease_ms:
+                return False
+        return now_ms >= end
 
 
 class Scheduler:
@@ -91,12 +106,16 @@ class Scheduler:
         # Once a minute is often enough: each settle prunes too. Node for node at another second, to spread the work.
         prune = aiocron.Cron(f"{random.randrange(60)} * * * * *", self.prune, loop=asyncio.get_running_loop())
         prune.start()
+        # A second late, for no two clocks are the same; of all nodes that then ask, the first writes the minute down.
+        minute = aiocron.Cron("1 * * * * *", self.tick, loop=asyncio.get_running_loop())
+        minute.start()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._forever(self.promote), name="promote")
                 group.create_task(self._forever(self.reap), name="reap")
         finally:
             prune.stop()
+            minute.stop()
 
     def _set_alarm(self, due_in: float) -> None:
         due_at = asyncio.get_running_loop().time() + due_in
@@ -162,6 +181,13 @@ class Scheduler:
     async def _take_back(self, session: str, renewals: int) -> None:
         taken = await self._store.reap_session(session, renewals)
         self._events.reaped(taken)
+
+    async def tick(self) -> None:
+        """Have the last minute written down, if no other node has."""
+        try:
+            await self._store.history.tick()
+        except StoreError as error:
+            self._events.store_down(error)
 
     async def prune(self) -> None:
         """Forget finished jobs whose retention is over."""

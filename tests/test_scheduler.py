@@ -9,7 +9,7 @@ import pytest
 
 from gopher_node.job import NewJob, State
 from gopher_node.scheduler import Reaper, Scheduler
-from gopher_node.store import Overdue, Pool, Pulse, Store, Survey
+from gopher_node.store import Beat, Overdue, Pool, Pulse, Store, Survey
 from gopher_node.telemetry.events import Events
 
 LEASE = 15.0
@@ -118,6 +118,63 @@ def test_forward_step_makes_no_run_overdue_that_began_before(clock: Clock) -> No
     assert [run] == in_time
 
 
+@pytest.mark.parametrize("step_ms", [3_600_000, -3_600_000])
+def test_step_of_the_stores_clock_ends_no_lease(clock: Clock, step_ms: int) -> None:
+    """A lease that was renewed before the step moves with it; one renewed since is judged as it stands."""
+    reaper = Reaper(clock)
+    reaper.judge(Survey(clock.store_ms, {}, []))
+    clock.pass_time(1)
+    before = Overdue("j", "n", clock.store_ms, clock.store_ms + 30_000, 30_000)
+    reaper.judge(Survey(clock.store_ms, {}, []))
+    clock.store_ms += step_ms
+    clock.pass_time(1)
+    since = Overdue("k", "n", clock.store_ms + 1, clock.store_ms + 30_001, 30_000)
+
+    judged = [judge(reaper, clock, seconds, before, since) for seconds in (0, 28, 1, 2)]
+
+    # After a step backward the store tells of the first lease only when its clock has got that far again.
+    assert judged == ([[], [], [before], [before, since]] if step_ms > 0 else [[], [], [], [since]])
+
+
+def judge(reaper: Reaper, clock: Clock, seconds: int, *overdue: Overdue) -> list[Overdue]:
+    """What is to be taken back after so many seconds, with a look at each. The store tells only of what has ended."""
+    found: list[Overdue] = []
+    for _ in range(max(seconds, 1)):
+        clock.pass_time(min(seconds, 1))
+        ended = [run for run in overdue if run.deadline_ms <= clock.store_ms]
+        _, found = reaper.judge(Survey(clock.store_ms, {}, ended))
+    return found
+
+
+def test_a_lease_loses_no_time_without_a_look(clock: Clock) -> None:
+    """What ended during an outage of the store has the rest of its time after it; a hard deadline has not."""
+    reaper = Reaper(clock)
+    reaper.judge(Survey(clock.store_ms, {}, []))
+    clock.pass_time(1)
+    lease = Overdue("j", "n", clock.store_ms, clock.store_ms + 30_000, 30_000)
+    deadline = Overdue("k", "n", clock.store_ms, clock.store_ms + 30_000)
+    judge(reaper, clock, 10, lease, deadline)
+    clock.pass_time(600)
+
+    assert judge(reaper, clock, 0, lease, deadline) == [deadline]
+    assert judge(reaper, clock, 17, lease, deadline) == [deadline]
+    assert judge(reaper, clock, 1, lease, deadline) == [lease, deadline]
+    later = Overdue("j", "n", clock.store_ms - 30_000, clock.store_ms, 30_000)
+    assert judge(reaper, clock, 0, later) == [later]
+
+
+def test_a_lease_has_a_whole_length_after_the_first_look(clock: Clock) -> None:
+    """A node that has just started cannot know whether workers could renew: each lease from before gets one more."""
+    reaper = Reaper(clock)
+    lease = Overdue("j", "n", clock.store_ms - 60_000, clock.store_ms - 30_000, 30_000)
+    begun_since = Overdue("k", "n", clock.store_ms, clock.store_ms + 1000, 1000)
+
+    assert judge(reaper, clock, 0, lease, begun_since) == []
+    assert judge(reaper, clock, 1, lease, begun_since) == [begun_since]
+    assert judge(reaper, clock, 28, lease) == []
+    assert judge(reaper, clock, 1, lease) == [lease]
+
+
 class Bell(Events):
     """Rings when jobs have been promoted."""
 
@@ -125,12 +182,16 @@ class Bell(Events):
         super().__init__()
         self.rung = asyncio.Event()
         self.lost = asyncio.Event()
+        self.looked = asyncio.Event()
 
     def promoted(self, count: int) -> None:
         self.rung.set()
 
     def reaped(self, count: int) -> None:
         self.lost.set()
+
+    def store_up(self) -> None:
+        self.looked.set()
 
 
 async def test_job_is_promoted_when_it_is_due(store: Store) -> None:
@@ -208,6 +269,25 @@ async def test_dead_sessions_jobs_run_again(store: Store) -> None:
     assert time.monotonic() - started < 1.0 + 1.5
     found = await store.get(job.id)
     assert (found.state, found.crashes, found.errors) == (State.ENQUEUED, 1, 0)
+
+
+async def test_a_silent_http_workers_job_runs_again(store: Store) -> None:
+    """A lease without heartbeats goes back to its lane when it ends, and one that is renewed does not."""
+    await store.submit_many([NewJob(type="work", id=id) for id in ("kept", "lost")])
+    bell = Bell()
+    running = asyncio.create_task(Scheduler(store, bell).run())
+    try:
+        await asyncio.wait_for(bell.looked.wait(), 5)
+        kept, lost = (await store.leases.claim(Pool.of(["work"]), 2, lease=1.0)).leases
+        await store.leases.heartbeat([Beat(kept, lease=60.0)])
+        await asyncio.wait_for(bell.lost.wait(), 10)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    found = await store.get(lost.job.id)
+    assert (found.state, found.crashes) == (State.ENQUEUED, 0)
+    assert (await store.get(kept.job.id)).state is State.PROCESSING
 
 
 async def test_orphans_are_reaped_at_once(store: Store) -> None:

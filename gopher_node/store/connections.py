@@ -26,25 +26,23 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from gopher_node.errors import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable, UnusableStore
+from gopher_node.errors import OutcomeUnknown, StoreError, StoreFull, StoreReadOnly, StoreUnavailable, UnusableStore
 
 # redis-py would repeat any command ten times, also one that was carried out and whose answer was lost.
 _ONCE: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "retry_on_timeout": False}
 
 # The server answers these while it cannot write; they end without anybody changing the request. Of an error that it
 # has a class for, redis-py cuts the code off the text.
-_PASSING_ERRORS = (ReadOnlyError, ClusterDownError, MasterDownError, TryAgainError)
+_PASSING_ERRORS = (ClusterDownError, MasterDownError, TryAgainError)
 _PASSING = (
     "LOADING",
-    "MISCONF",
-    "NOREPLICAS",
     "MASTERDOWN",
     "CLUSTERDOWN",
     "TRYAGAIN",
     "BUSY",
-    "READONLY",
     "UNBLOCKED",
 )
+_READ_ONLY = ("READONLY", "MISCONF", "NOREPLICAS")
 
 
 class Connections:
@@ -144,6 +142,8 @@ def _refusal(error: ResponseError) -> StoreError:
     text = str(error)
     if isinstance(error, OutOfMemoryError) or text.startswith("OOM"):
         return StoreFull("The store has reached its maxmemory and takes no new jobs until others have been finished.")
+    if isinstance(error, ReadOnlyError) or text.startswith(_READ_ONLY):
+        return StoreReadOnly(f"The store takes no writes at the moment: {text}")
     if isinstance(error, _PASSING_ERRORS) or text.startswith(_PASSING):
         return StoreUnavailable(f"The store cannot write at the moment: {text}")
     if isinstance(error, NoPermissionError):

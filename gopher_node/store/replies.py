@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from gopher_node.job import Job, Lease, NewJob, Priority, State
+from gopher_node.job import Job, Lease, NewJob, Priority, State, Token
 from gopher_node.store.values import Overdue, Pulse, Stats, Submitted, Survey
 
 # As a script writes a score. What float() accepts beyond that, such as nan, would make the list's script fail.
@@ -17,7 +17,7 @@ _SCORE = re.compile(r"-?[0-9]+(\.[0-9]+)?(e\+?[0-9]+)?")
 
 
 def new_job_fields(job: NewJob) -> tuple[Any, ...]:
-    """The twelve fields of a new job, in the order of `store_job` in prelude.lua."""
+    """The thirteen fields of a new job, in the order of `store_job` in prelude.lua."""
     return (
         job.id,
         job.type,
@@ -31,7 +31,14 @@ def new_job_fields(job: NewJob) -> tuple[Any, ...]:
         job.max_crashes,
         "" if job.retention_ms is None else job.retention_ms,
         " ".join(job.tags),
+        job.callback_url,
     )
+
+
+def token_words(lease: Lease | Token) -> tuple[str, int, str]:
+    """How a script is shown a token."""
+    token = lease.token if isinstance(lease, Lease) else lease
+    return token.job_id, token.attempt, token.nonce
 
 
 def settlement_size(settlement: tuple[Any, ...]) -> int:
@@ -44,9 +51,9 @@ def settlement_weight(settlement: tuple[Any, ...]) -> int:
     return 1 + int(settlement[6])
 
 
-def submitted(id: str, answer: list[Any]) -> Submitted:
+def submitted(id: str, answer: list[Any], *, replayed: bool = False) -> Submitted:
     state, created, created_ms, due_ms = answer
-    return Submitted(id, State(state.decode()), bool(created), created_ms, due_ms)
+    return Submitted(id, State(state.decode()), bool(created), created_ms, due_ms, replayed)
 
 
 def lease(answer: list[Any]) -> Lease:
@@ -67,7 +74,7 @@ def lease(answer: list[Any]) -> Lease:
         timeout,
         due,
         tags,
-    ) = answer
+    ) = answer[:15]
     job = Job(
         id=id.decode(),
         type=type.decode(),
@@ -85,7 +92,14 @@ def lease(answer: list[Any]) -> Lease:
         due_ms=int(due) if due else None,
         tags=tuple(tags.decode().split()) if tags else (),
     )
-    return Lease(job, nonce.decode())
+    return Lease(job, nonce.decode(), answer[15] if len(answer) > 15 else None)
+
+
+def lease_of_job(answer: list[Any]) -> Lease:
+    """A job that was claimed by its id, as claim_job.lua tells it."""
+    *described, expires_ms = answer
+    fields = dict(zip(described[1][::2], described[1][1::2], strict=True))
+    return Lease(job(described), fields[b"nonce"].decode(), expires_ms)
 
 
 def job(answer: list[Any]) -> Job:
@@ -127,6 +141,7 @@ def job(answer: list[Any]) -> Job:
         node=text(b"node") or None,
         cancel_requested=b"cancel" in fields,
         tags=tuple(text(b"tags").split()),
+        callback_url=text(b"callback"),
         attempts=[orjson.loads(entry) for entry in attempts],
     )
 
@@ -137,9 +152,7 @@ def survey(answer: list[Any]) -> Survey:
     for name, record in zip(flat[::2], flat[1::2], strict=True):
         renewals, lease_ms, node = record.split(b":", 2)
         sessions[name.decode()] = Pulse(int(renewals), int(lease_ms) / 1000, node.decode())
-    return Survey(
-        now_ms, sessions, [Overdue(id.decode(), nonce.decode(), started, end) for id, nonce, started, end in overdue]
-    )
+    return Survey(now_ms, sessions, [Overdue(id.decode(), nonce.decode(), *times) for id, nonce, *times in overdue])
 
 
 def stats(answer: list[Any]) -> Stats:

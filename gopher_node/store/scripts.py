@@ -41,12 +41,12 @@ class Scripts:
         # The braces make it a hash tag: all keys of a namespace live in one slot of a cluster.
         self.prefix = "{" + namespace + "}:"
 
-    async def run(self, name: str, *arguments: Any, now: int | None = None) -> Any:
+    async def run(self, script: str, *arguments: Any, now: int | None = None) -> Any:
         """Run a script once. `now`, in epoch ms, stands in for the server's clock."""
-        text = source(name, self._flags)
-        digest = self._hashes.get(name)
+        text = source(script, self._flags)
+        digest = self._hashes.get(script)
         if digest is None:
-            digest = self._hashes[name] = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+            digest = self._hashes[script] = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         command = ("EVALSHA", digest, 1, self.prefix, "" if now is None else now, *arguments)
         try:
             return await self._connections.request(*command)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from redis.exceptions import NoPermissionError
 
@@ -11,6 +14,27 @@ from gopher_node.errors import StoreError, StoreUnavailable, UnusableStore
 from gopher_node.store.connections import Connections, unreachable
 
 OLDEST = (7, 0)
+
+Persistence = Literal["always", "everysec", "no", "none", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """
+    What a server is and how it is set up; what it hides is None or "unknown".
+
+    `persistence` is appendfsync's word, or "none" without an append-only file; `latency` is the median of some round
+    trips, in seconds; memory is in bytes, and no limit is 0.
+    """
+
+    name: str
+    version: str
+    policy: str | None
+    persistence: Persistence
+    listpack_value: int | None
+    used_memory: int
+    max_memory: int
+    latency: float
 
 
 async def check(connections: Connections) -> str:
@@ -36,6 +60,39 @@ async def check(connections: Connections) -> str:
         return "memory"
     fsync = await _setting(connections, "appendfsync")
     return {"always": "fsync", "everysec": "memory", "no": "memory"}.get(fsync, "unknown")
+
+
+async def examine(connections: Connections) -> Facts:
+    """Look at a server without changing anything, however it is set up. Raises StoreError if it cannot be asked."""
+    info = await _info(connections)
+    enabled = info.get("aof_enabled")
+    words = "none" if enabled == "0" else await _setting(connections, "appendfsync") if enabled == "1" else ""
+    known: dict[str, Persistence] = {"always": "always", "everysec": "everysec", "no": "no", "none": "none"}
+    listpack = await _setting(connections, "hash-max-listpack-value")
+    valkey = "valkey_version" in info or info.get("server_name") == "valkey"
+    return Facts(
+        name="Valkey" if valkey else "Redis",
+        version=info.get("valkey_version") or info.get("redis_version", "unknown"),
+        policy=info.get("maxmemory_policy"),
+        persistence=known.get(words, "unknown"),
+        listpack_value=int(listpack) if listpack.isdigit() else None,
+        used_memory=_number(info.get("used_memory")),
+        max_memory=_number(info.get("maxmemory")),
+        latency=await _latency(connections),
+    )
+
+
+async def _latency(connections: Connections, rounds: int = 11) -> float:
+    taken: list[float] = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        await connections.request("PING")
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdigit() else 0
 
 
 async def check_channels(connections: Connections, prefix: str) -> None:

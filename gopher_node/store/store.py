@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import secrets
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from gopher_node.errors import InvalidState, JobNotFound, SessionLost, UnusableStore
-from gopher_node.job import DEFAULT_WEIGHTS, FINAL_STATES, Job, Lease, NewJob, Priority, State
+from gopher_node.errors import JobNotFound, SessionLost, UnusableStore
+from gopher_node.job import DEFAULT_WEIGHTS, Job, Lease, NewJob, Priority, State, Token
 from gopher_node.store import replies, server
 from gopher_node.store.connections import Connections
 from gopher_node.store.group_commit import GroupCommit
+from gopher_node.store.history import History, read_queues
+from gopher_node.store.keys import Keys
+from gopher_node.store.leases import Leases, claim_words
 from gopher_node.store.listening import Listener
+from gopher_node.store.nodes import Nodes
+from gopher_node.store.operating import Operating, Verb
 from gopher_node.store.scripts import Scripts
+from gopher_node.store.submitting import Submitting
 from gopher_node.store.values import (
+    Acted,
     Claimed,
     JobFilter,
+    Once,
     Overdue,
     Page,
     Pool,
     Promoted,
+    QueueState,
     Retention,
     Session,
     Stats,
     Submitted,
     Survey,
 )
+from gopher_node.store.watching import Watching
 
 LAYOUT = 1
-MAX_BULK = 1000
 LOOKED_AT = 1000  # jobs that one page of a list examines at most
 
 Settlement = tuple[Any, ...]
@@ -61,14 +67,20 @@ class Store:
         self._connections = connections
         self._scripts = Scripts(connections, namespace, flags=script_flags)
         self._listener = Listener(connections, self._scripts.prefix, lambda error: self.on_trouble(error))
-        self._submits = GroupCommit[NewJob, Submitted](self._send_submits, size=lambda job: len(job.payload) + 300)
+        self._submitting = Submitting(
+            self._run, lambda: self.retention.idempotency, lambda due_in_ms: self.on_scheduled(due_in_ms / 1000)
+        )
+        self._operating = Operating(self._run, self._list_ids, self.get)
         size, weight = replies.settlement_size, replies.settlement_weight
         self._settlements = GroupCommit[Settlement, bytes](self._send_settlements, size=size, weight=weight)
         # Told, in seconds from now, when a job is stored that is due later: the node's scheduler sets its alarm by it.
         self.on_scheduled: Callable[[float], None] = lambda due_in: None
         self.on_trouble: Callable[[Exception], None] = lambda error: None  # told what the listener did not foresee
-        self._watched: dict[str, list[asyncio.Future[None]]] = {}
-        self._watching = False
+        self.leases = Leases(self._run)
+        self.keys = Keys(self._run, self._scripts.run, self._listener)
+        self.nodes = Nodes(self._run)
+        self.history = History(self._run)
+        self._watching = Watching(self._run, self.get, self._listener)
 
     async def open(self) -> None:
         """Check that the server can keep jobs safely, and enter the namespace. Raises UnusableStore if not."""
@@ -93,26 +105,20 @@ class Store:
 
     # Submitting
 
-    async def submit(self, job: NewJob) -> Submitted:
-        """Store a new job. Concurrent callers share a request. A job whose id is known is left as it is."""
-        return await self._submits.call(job)
+    async def submit(self, job: NewJob, once: Once | None = None) -> Submitted:
+        """
+        Store a new job. Concurrent callers share a request. A job whose id is known is left as it is.
 
-    async def submit_many(self, jobs: Sequence[NewJob], *, now: int | None = None) -> list[Submitted]:
-        """Store up to 1,000 new jobs in one step: all of them or, on any error, none."""
-        if len(jobs) > MAX_BULK:
-            raise ValueError(f"At most {MAX_BULK} jobs can be stored in one step, not {len(jobs)}.")
-        return await self._send_submits(jobs, now=now)
+        With `once`, the key's first use stores the job under an id that the store chooses, and all others are answered
+        as that was; with another request they raise KeyReused. A client's own id that is taken raises JobExists.
+        """
+        return await self._submitting.one(job, once)
 
-    async def _send_submits(self, jobs: Sequence[NewJob], *, now: int | None = None) -> list[Submitted]:
-        if not jobs:
-            return []
-        fields = [field for job in jobs for field in replies.new_job_fields(job)]
-        answers = await self._run("submit", len(jobs), *fields, now=now)
-        submitted = [replies.submitted(job.id, answer) for job, answer in zip(jobs, answers, strict=True)]
-        due = [one.due_ms - one.created_ms for one in submitted if one.state is State.SCHEDULED and one.due_ms]
-        if due:
-            self.on_scheduled(min(due) / 1000)
-        return submitted
+    async def submit_many(
+        self, jobs: Sequence[NewJob], *, once: Once | None = None, now: int | None = None
+    ) -> list[Submitted]:
+        """Store up to 1,000 new jobs in one step: all of them or, on any error, none. Raises as `submit` does."""
+        return await self._submitting.many(jobs, once, now)
 
     # Working
 
@@ -153,16 +159,13 @@ class Store:
         `timeouts`, else `timeout`. `limits` bounds how many jobs of a type are taken. A claim with the id of the
         session's last one gets that one's answer. Raises SessionLost.
         """
-        named = sorted({*(limits or ()), *(timeouts or ())})
-        arguments: list[Any] = [session.id, claim_id or uuid.uuid4().hex, pool.key, limit, secrets.token_hex(8 * limit)]
-        arguments += [weights[level] for level in sorted(Priority, reverse=True)]
-        arguments += [round((timeout + grace) * 1000), round(grace * 1000), len(named)]
-        for type in named:
-            own = (timeouts or {}).get(type)
-            arguments += [type, (limits or {}).get(type, ""), "" if own is None else round((own + grace) * 1000)]
+        words = claim_words(
+            pool, limit, timeout=timeout, grace=grace, limits=limits, timeouts=timeouts, weights=weights
+        )
+        arguments = [session.id, claim_id or uuid.uuid4().hex, *words]
         answer = await self._run("claim", *arguments, now=now)
         if answer[0] == b"no-pool":
-            await self._run("open_pool", pool.key, *pool.types, now=now)
+            await self._run("open_pool", pool.key, "", *pool.types, now=now)
             answer = await self._run("claim", *arguments, now=now)
         if answer[0] == b"no-session":
             raise SessionLost
@@ -175,30 +178,33 @@ class Store:
         timeout = max(timeout, 0.001)  # 0 would mean for ever
         return await self._connections.wait("BLPOP", key, f"{timeout:.3f}", patience=timeout) is not None
 
-    async def complete(self, lease: Lease, result: bytes = b"null", follow_ups: Sequence[NewJob] = ()) -> State | None:
+    async def complete(
+        self, lease: Lease | Token, result: bytes = b"null", follow_ups: Sequence[NewJob] = ()
+    ) -> State | None:
         """Settle a run that succeeded, and create its follow-up jobs in the same step. None: the lease is stale."""
+        # What was settled before is told the state it got then, whatever is said now; so by each of these verbs.
         return await self._settle("complete", lease, result, follow_ups=follow_ups)
 
-    async def retry(self, lease: Lease, error: bytes, delay: float) -> State | None:
+    async def retry(self, lease: Lease | Token, error: bytes, delay: float) -> State | None:
         """Settle a run that failed: again in `delay` seconds, or failed for good when no retries are left."""
         return await self._settle("retry", lease, error, delay_ms=max(0, round(delay * 1000)))
 
-    async def fail(self, lease: Lease, error: bytes) -> State | None:
+    async def fail(self, lease: Lease | Token, error: bytes) -> State | None:
         """Settle a run whose job can never succeed."""
         return await self._settle("fail", lease, error)
 
-    async def release(self, lease: Lease) -> State | None:
+    async def release(self, lease: Lease | Token) -> State | None:
         """Hand an unfinished run's job back to the front of its lane; it counts against no budget."""
         return await self._settle("release", lease, b"")
 
-    async def cancelled(self, lease: Lease, error: bytes = b"") -> State | None:
+    async def cancelled(self, lease: Lease | Token, error: bytes = b"") -> State | None:
         """Settle a run that stopped because somebody wanted its job cancelled."""
         return await self._settle("cancelled", lease, error)
 
     async def _settle(
-        self, outcome: str, lease: Lease, body: bytes, *, delay_ms: int = 0, follow_ups: Sequence[NewJob] = ()
+        self, outcome: str, lease: Lease | Token, body: bytes, *, delay_ms: int = 0, follow_ups: Sequence[NewJob] = ()
     ) -> State | None:
-        settlement: list[Any] = [outcome, lease.job.id, lease.job.attempt, lease.nonce, body, delay_ms, len(follow_ups)]
+        settlement: list[Any] = [outcome, *replies.token_words(lease), body, delay_ms, len(follow_ups)]
         for job in follow_ups:
             settlement += replies.new_job_fields(job)
         answer = await self._settlements.call(tuple(settlement))
@@ -212,9 +218,9 @@ class Store:
         fields = [field for settlement in settlements for field in settlement]
         return await self._run("settle", *self._keep, len(settlements), *fields, now=now)
 
-    async def progress(self, lease: Lease, value: bytes) -> bool:
+    async def progress(self, lease: Lease | Token, value: bytes) -> bool:
         """Store how far a run is. False: it should stop, for its lease is stale or its job is to be cancelled."""
-        answer = await self._run("progress", lease.job.id, lease.job.attempt, lease.nonce, value)
+        answer = await self._run("progress", *replies.token_words(lease), value)
         return answer == b"ok"
 
     # Keeping time
@@ -239,12 +245,12 @@ class Store:
         return taken
 
     async def reap_overdue(self, runs: Sequence[Overdue], *, now: int | None = None) -> int:
-        """Take back jobs whose runs are past their hard deadline and still hold them. Returns how many."""
+        """Take back jobs whose runs are past the end of their lease, if it is still that one. Returns how many."""
         taken = 0
         for start in range(0, len(runs), 200):
             batch = runs[start : start + 200]
-            pairs = [part for run in batch for part in (run.id, run.nonce)]
-            count, _ = await self._run("reap", "overdue", len(batch), *pairs, now=now)
+            words = [part for run in batch for part in (run.id, run.nonce, run.deadline_ms)]
+            count, _ = await self._run("reap", "overdue", len(batch), *words, now=now)
             taken += count
         return taken
 
@@ -260,60 +266,62 @@ class Store:
     # Operating
 
     async def cancel(self, id: str, *, now: int | None = None) -> Job:
-        """
-        End a waiting job, or ask the holder of a running one to stop.
-
-        Raises JobNotFound, or InvalidState for a job that has completed or failed.
-        """
-        answer = await self._run("cancel", id, now=now)
-        if answer is None:
-            raise JobNotFound(f"There is no job {id}.")
-        state = State(answer[1].decode())
-        if state in FINAL_STATES and state is not State.CANCELLED:
-            raise InvalidState(state, f"Job {id} has {state} and can no longer be cancelled.")
-        return await self.get(id)
+        """End a waiting job, or ask the holder of a running one to stop. Raises JobNotFound, or InvalidState."""
+        return await self._operating.cancel(id, now)
 
     async def requeue(self, id: str, *, now: int | None = None) -> Job:
         """Run a finished job again, with full budgets. Raises JobNotFound, or InvalidState if it has not ended."""
-        (answer,) = await self._run("requeue", uuid.uuid4().hex, 1, id, now=now)
-        if answer is None:
-            raise JobNotFound(f"There is no job {id}.")
-        before = State(answer[0].decode())
-        if before not in FINAL_STATES:
-            raise InvalidState(before, f"Job {id} is {before}; only a job that has ended can be retried.")
-        return await self.get(id)
+        return await self._operating.requeue(id, now)
 
     async def requeue_failed(self, type: str | None = None) -> int:
         """Run again every job that is failed at the time of the call. Returns how many."""
-        requeued = 0
-        filter = JobFilter(states=(State.FAILED,), type=type)
-        cursor: str | None = None
-        operation = uuid.uuid4().hex
-        while True:
-            # The cursor walks from the latest to the oldest, so jobs that fail again meanwhile are not met twice.
-            ids, cursor = await self._list_ids(filter, 200, cursor)
-            if ids:
-                answers = await self._run("requeue", operation, len(ids), *ids)
-                requeued += sum(1 for answer in answers if answer and answer[0] == b"failed")
-            if cursor is None:
-                return requeued
+        return await self._operating.retry_failed(type)
+
+    async def edit(
+        self,
+        id: str,
+        *,
+        priority: Priority | None = None,
+        due_ms: int | None = None,
+        delay_ms: int | None = None,
+        now: int | None = None,
+    ) -> Job:
+        """
+        Give a waiting job another priority or due time; it moves to where these say, in a lane to the end.
+
+        Raises JobNotFound, or InvalidState for one that is neither scheduled nor enqueued.
+        """
+        job = await self._operating.edit(id, priority, due_ms, delay_ms, now)
+        if job.state is State.SCHEDULED and (due_ms, delay_ms) != (None, None):
+            self.on_scheduled((delay_ms or 0) / 1000)  # when exactly, the scheduler is told by the store
+        return job
+
+    async def run_now(self, id: str, *, now: int | None = None) -> Job:
+        """Let a scheduled job be due now; an enqueued one is left. Raises JobNotFound, or InvalidState for others."""
+        return await self._operating.run_now(id, now)
 
     async def delete(self, id: str) -> None:
         """Forget a job. Raises JobNotFound, or InvalidState for one that is running."""
-        # Looked for first: a repeat, told because the answer was lost, no longer finds what it has deleted.
-        await self.get(id)
-        answer = await self._run("delete", id)
-        if answer == b"processing":
-            raise InvalidState(answer.decode(), f"Job {id} is running. Cancel it first; delete it when it has ended.")
+        await self._operating.delete(id)
+
+    async def act(
+        self, verb: Verb, filter: JobFilter, cursor: str | None = None, limit: int = 200, *, now: int | None = None
+    ) -> Acted:
+        """
+        One step of a verb over all jobs that match: up to `limit` of them, at most 200.
+
+        A filter without states means those that the verb is for; a retry is for failed jobs. Jobs whose state does not
+        allow the verb are passed over. Raises ValueError for a cursor of another walk.
+        """
+        return await self._operating.act(verb, filter, cursor, limit, now)
+
+    async def act_on(self, verb: Verb, ids: Sequence[str], states: tuple[State, ...]) -> int:
+        """Apply a verb to up to 200 jobs, where they are in one of these states. Returns how many it changed."""
+        return await self._operating.act_on(verb, ids, states)
 
     async def purge(self, type: str, priority: Priority | None = None) -> int:
         """Delete the waiting jobs of a type, enqueued and scheduled. Returns how many."""
-        deleted, cursor = 0, "0"
-        while cursor:
-            count, next_cursor = await self._run("purge", type, priority.value if priority else "", cursor)
-            deleted += count
-            cursor = next_cursor.decode()
-        return deleted
+        return await self._operating.purge(type, priority)
 
     # Looking
 
@@ -349,52 +357,24 @@ class Store:
     async def stats(self) -> Stats:
         return replies.stats(await self._run("stats"))
 
+    async def queues(self, type: str | None = None, *, now: int | None = None) -> Sequence[QueueState]:
+        """How all queues stand that have, or had, jobs; or the one of this type, if anything is known of it."""
+        return await read_queues(self._run, type, now)
+
     # Listening
 
     async def wait(self, id: str, timeout: float) -> Job:
         """The job as it is when it has ended, or after `timeout` seconds. Raises JobNotFound."""
-        ended = asyncio.get_running_loop().create_future()
-        self._watched.setdefault(id, []).append(ended)
-        try:
-            if not self._watching:
-                self._watching = True
-                self._listener.subscribe("ended", self._job_ended, self._look_after_watched)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await self._look_after(id)
-                    await ended
-        finally:
-            self._watched[id].remove(ended)
-            if not self._watched[id]:
-                del self._watched[id]
-        return await self.get(id)
+        return await self._watching.wait(id, timeout)
 
-    def _job_ended(self, id: str) -> None:
-        for future in self._watched.get(id, ()):
-            if not future.done():
-                future.set_result(None)
+    def follow(self, id: str) -> AsyncGenerator[Job]:
+        """
+        The job as it is now, and again after each change until it has ended.
 
-    async def _look_after(self, id: str) -> None:
-        state = await self._run("watch", id)
-        if state is None or State(state.decode()) in FINAL_STATES:
-            self._job_ended(id)
+        Changes that come faster than they are taken are told as one. Raises JobNotFound, also when the job vanishes.
+        """
+        return self._watching.follow(id)
 
-    async def _look_after_watched(self) -> None:
-        for id in list(self._watched):
-            await self._look_after(id)
-
-    async def cancellations(self, session: Session) -> AsyncIterator[str]:
+    def cancellations(self, session: Session) -> AsyncIterator[str]:
         """The ids of jobs that this session runs and somebody wants cancelled, as they are asked for. Ends never."""
-        wanted: asyncio.Queue[str] = asyncio.Queue()
-
-        async def catch_up() -> None:
-            for id in await self._run("cancellations", session.id):
-                wanted.put_nowait(id.decode())
-
-        channel = f"session:{session.id}"
-        self._listener.subscribe(channel, wanted.put_nowait, catch_up)
-        try:
-            while True:
-                yield await wanted.get()
-        finally:
-            self._listener.unsubscribe(channel)
+        return self._watching.cancellations(session)

@@ -7,16 +7,21 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gopher_node.job import Job, Lease, Priority, State
+from gopher_node.job import Job, Lease, Priority, State, Token
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long finished jobs stay: seconds for completed and cancelled ones, and at most `max_jobs` of each."""
+    """
+    How long finished jobs stay: seconds for completed and cancelled ones, and at most `max_jobs` of each.
+
+    `idempotency` is for how many seconds an idempotency key is remembered, from its first use on.
+    """
 
     completed: float = 24 * 3600.0
     cancelled: float = 24 * 3600.0
     max_jobs: int = 100_000
+    idempotency: float = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +48,62 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """
+    An idempotency key, and a digest of the request that it came with.
+
+    Two submissions with one key are one: the second changes nothing, and is answered as the first was. With another
+    digest it is refused. Whoever may not see each other's jobs must not share keys: put the caller's name into them.
+    """
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted:
-    """What became of a new job. `created` is False when its id was known already; then nothing was changed."""
+    """
+    What became of a new job. `created` is False when its id was known already; then nothing was changed.
+
+    `replayed` means that the idempotency key was used before: all else is as the first use was answered.
+    """
 
     id: str
     state: State
     created: bool
     created_ms: int
     due_ms: int | None
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The leases that a claim won, and when a type that had to wait may next be served (epoch ms)."""
+    """
+    The leases that a claim won, and when a type that had to wait may next be served (epoch ms).
+
+    `spent` is an HTTP claim that has had jobs and holds none of them any more: asked again, it gets no others.
+    """
 
     leases: list[Lease]
     next_ms: int | None
+    spent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A heartbeat of an HTTP lease: for how many seconds it lasts from now on, if not as before, and how far it is."""
+
+    token: Lease | Token
+    lease: float | None = None
+    progress: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beaten:
+    """What a heartbeat is told: when its lease ends (epoch ms), and whether somebody wants its job cancelled."""
+
+    expires_ms: int
+    cancel_requested: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +116,18 @@ class Promoted:
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """A run that is past its hard deadline, as a survey found it. Times are the store's, in epoch ms."""
+    """
+    A run that is past the end of its lease, as a survey found it. Times are the store's, in epoch ms.
+
+    `since_ms` is when that end was set. `lease_ms` is for how long the holder had then leave to be silent; 0 if the end
+    is the hard deadline.
+    """
 
     id: str
     nonce: str = field(repr=False)
-    started_ms: int
+    since_ms: int
     deadline_ms: int
+    lease_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +170,19 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Acted:
+    """
+    One step of what is done to many jobs.
+
+    `count` were changed, out of `looked_at` that matched; the next step goes on at the cursor.
+    """
+
+    count: int
+    looked_at: int
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Jobs by (state, priority, type), and how often each thing happened since the namespace began."""
 
@@ -126,3 +190,30 @@ class Stats:
     totals: dict[str, int]
     sessions: int
     pools: int
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """What happened in one minute: in all, and to the jobs of each type. `at_ms` is when it began (epoch ms)."""
+
+    at_ms: int
+    totals: dict[str, int]
+    types: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """
+    How the queue of a type stands.
+
+    `depth` has the waiting jobs of each priority, `oldest_ms` for how many ms the longest-waiting of them has waited,
+    where one does; of more than a thousand groups, only those are looked at whose turn comes first. `totals` is what
+    has happened since the namespace began, and `rates` what of it in the last whole minute, without what did not.
+    """
+
+    type: str
+    depth: dict[Priority, int]
+    oldest_ms: dict[Priority, int]
+    states: dict[State, int]
+    totals: dict[str, int]
+    rates: dict[str, int]

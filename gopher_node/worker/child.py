@@ -52,6 +52,8 @@ class Assignment:
     type: str
     attempt: int
     max_retries: int
+    group: str
+    tags: tuple[str, ...]
     token: str
     errors: int
     policy: RetryPolicy
@@ -102,6 +104,8 @@ def _run(request: bytes, settings: Settings, state: SimpleNamespace, report: Cal
             settings=settings,
             attempt=assignment.attempt,
             max_retries=assignment.max_retries,
+            group=assignment.group,
+            tags=assignment.tags,
             token=assignment.token,
             state=state,
             registry=registry,

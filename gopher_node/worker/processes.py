@@ -58,7 +58,9 @@ class Processes:
             type=job.type,
             attempt=job.attempt,
             max_retries=job.max_retries,
-            token=run.lease.token,
+            group=job.group,
+            tags=job.tags,
+            token=str(run.lease.token),
             errors=job.errors,
             policy=run.policy,
         )

@@ -144,6 +144,11 @@ class Worker:
         self._hurry.set()
         self._begin_drain()
 
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The job types that it runs."""
+        return tuple(sorted(self._handlers))
+
     def status(self) -> WorkerStatus:
         now = asyncio.get_running_loop().time()
         last, asking = self._claimer.last_answer, self._claimer.asking_since
@@ -185,7 +190,9 @@ class Worker:
             settings=self._settings,
             attempt=job.attempt,
             max_retries=job.max_retries,
-            token=lease.token,
+            group=job.group,
+            tags=job.tags,
+            token=str(lease.token),
             state=self._state,
             registry=self._registry,
             on_progress=partial(self._progress.put, run),

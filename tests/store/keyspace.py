@@ -34,8 +34,9 @@ _RESTORE = """
 local at = 2
 while ARGV[at] do
   local key, verb, words = ARGV[1] .. ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  redis.call(verb, key, unpack(ARGV, at + 3, at + 2 + words))
-  at = at + 3 + words
+  redis.call(verb, key, unpack(ARGV, at + 4, at + 3 + words))
+  if ARGV[at + 3] ~= '-1' then redis.call('PEXPIRE', key, 3600000) end
+  at = at + 4 + words
 end
 """
 
@@ -72,11 +73,11 @@ async def dump(store: Store) -> Dump:
 
 
 async def restore(store: Store, content: Dump) -> None:
-    """Write what another namespace, or this one at another time, held. Only what has no time to live."""
+    """Write what another namespace, or this one at another time, held; what had a time to live has an hour."""
     words: list[Any] = []
     for name, key in content.items():
         verb, values = _writing(key)
-        words += [name, verb, len(values), *values]
+        words += [name, verb, len(values), key.ttl, *values]
     await command(store, "EVAL", _RESTORE, 0, prefix(store), *words)
 
 

@@ -19,12 +19,13 @@ STATES = (
     "enqueued",
     "blocked",
     "processing",
+    "leased",
     "cancelling",
     "completed",
     "failed",
     "cancelled",
 )
-"""All that a job can be in; `cancelling` is processing while somebody wants it cancelled."""
+"""All that a job can be in; `leased` is processing under an HTTP lease, `cancelling` while it is to be cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Life:
     A job that was brought into a state, and who may say something about it.
 
     `late` is the lease of its first run, which was reaped; `lease` that of its second, held by `session` if it is
-    processing.
+    processing, and by nobody's session if it is leased.
     """
 
     job: NewJob
@@ -61,7 +62,9 @@ async def live(store: Store, state: str, **options: object) -> Life:
     await store.reap_session(dead.id, 0)
     session = await store.open_session("alive", 15.0)
     lease = late
-    if state not in ("enqueued", "blocked", "absent"):
+    if state == "leased":
+        (lease,) = (await store.leases.claim(POOL, 1)).leases
+    elif state not in ("enqueued", "blocked", "absent"):
         lease = await claim_one(store, session)
     match state:
         case "absent":
@@ -79,7 +82,7 @@ async def live(store: Store, state: str, **options: object) -> Life:
         case "cancelled":
             await store.cancelled(lease)
         case _:
-            assert state in ("enqueued", "processing")
+            assert state in ("enqueued", "processing", "leased")
     return Life(job, late, lease, session)
 
 
@@ -117,4 +120,6 @@ def state_in(found: Dump, life: Life) -> str:
     if f"job:{life.id}" not in found:
         return "absent"
     job = found[f"job:{life.id}"].value
-    return "cancelling" if job["state"] == "processing" and "cancel" in job else job["state"]
+    if job["state"] != "processing":
+        return job["state"]
+    return "cancelling" if "cancel" in job else "leased" if "lease" in job else "processing"

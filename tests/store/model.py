@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gopher_node.job import Job, NewJob, State
+from gopher_node.job import Job, NewJob, Priority, State
 from gopher_node.store import Retention
 
 PRUNED = frozenset({State.COMPLETED, State.CANCELLED})
@@ -24,10 +24,16 @@ class Life:
     nonce: str = ""
     session: str = ""
     deadline_ms: int = 0
+    lease_ms: int = 0
+    hard_deadline_ms: int = 0
+    heard: bool = False
+    unheard: int = 0
+    counted: int = 0
     cancel: bool = False
     finished_ms: int | None = None
     result: bytes | None = None
     may_be_gone: bool = False
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass
@@ -37,6 +43,8 @@ class Model:
     retention: Retention
     now_ms: int
     lives: dict[str, Life] = field(default_factory=dict[str, Life])
+    ends: list[tuple[str, str, int, int]] = field(default_factory=list[tuple[str, str, int, int]])
+    """Of jobs with a callback: id, state, attempt and time of each end."""
 
     def in_state(self, *states: State) -> list[Life]:
         return [life for life in self.lives.values() if life.state in states]
@@ -47,7 +55,8 @@ class Model:
             if due is None and job.delay_ms is not None:
                 due = self.now_ms + job.delay_ms
             later = due is not None and due > self.now_ms
-            self.lives.setdefault(job.id, Life(job, State.SCHEDULED if later else State.ENQUEUED, due_ms=due))
+            state = State.SCHEDULED if later else State.ENQUEUED
+            self.lives.setdefault(job.id, Life(job, state, due_ms=due, priority=job.priority))
 
     def servable(self, types: Iterable[str], limits: dict[str, int], limit: int) -> int:
         """How many jobs a claim should get."""
@@ -56,20 +65,41 @@ class Model:
             limit, sum(min(sum(life.job.type == one for life in waiting), limits.get(one, limit)) for one in types)
         )
 
-    def claim(self, id: str, session: str, nonce: str, default_ms: int, grace_ms: int) -> Life:
+    def claim(self, id: str, session: str, nonce: str, default_ms: int, grace_ms: int, lease_ms: int = 0) -> Life:
+        """By a node's session, or under an HTTP lease of so many ms."""
         life = self.lives[id]
         assert life.state is State.ENQUEUED
         life.state, life.session, life.nonce = State.PROCESSING, session, nonce
         life.attempt += 1
         timeout = life.job.timeout_ms
-        life.deadline_ms = self.now_ms + (default_ms if timeout is None else timeout + grace_ms)
+        life.hard_deadline_ms = self.now_ms + (default_ms if timeout is None else timeout + grace_ms)
+        life.lease_ms, life.heard = lease_ms, False
+        life.deadline_ms = min(self.now_ms + lease_ms, life.hard_deadline_ms) if lease_ms else life.hard_deadline_ms
         return life
+
+    def heartbeat(self, life: Life, lease_ms: int | None) -> int:
+        """When the lease ends from now on."""
+        if life.lease_ms:
+            life.lease_ms = lease_ms or life.lease_ms
+            life.deadline_ms = min(self.now_ms + life.lease_ms, life.hard_deadline_ms)
+            life.heard, life.unheard = True, 0
+        return life.deadline_ms
+
+    def count_error(self, life: Life) -> int:
+        if life.counted != life.attempt:
+            life.errors, life.counted = life.errors + 1, life.attempt
+        return life.errors
 
     def settle(self, id: str, nonce: str, outcome: str, body: bytes, delay_ms: int) -> State | None:
         """The state that the job was given, or None if the lease is not the job's."""
         life = self.lives.get(id)
         if life is None or life.state is not State.PROCESSING or life.nonce != nonce:
             return None
+        life.unheard = 0
+        if outcome == "release" and life.counted == life.attempt:
+            outcome = "retry"
+        if outcome in ("retry", "fail"):
+            self.count_error(life)
         match outcome:
             case "complete":
                 life.result = body
@@ -79,15 +109,22 @@ class Model:
             case "release":
                 self._back(life, None)
             case "fail":
-                life.errors += 1
                 self._end(life, State.FAILED)
             case _:
-                life.errors += 1
                 if life.errors > life.job.max_retries and not life.cancel:
                     self._end(life, State.FAILED)
                 else:
                     self._back(life, self.now_ms + delay_ms if delay_ms else None)
         return life.state
+
+    def lapse(self, lives: Iterable[Life]) -> None:
+        """Their leases ended. Of those that were never heard of, a few in a row are only released."""
+        for life in lives:
+            if life.lease_ms and not life.heard and life.unheard < life.job.max_crashes:
+                life.unheard += 1
+                self._back(life, None)
+            else:
+                self.crash([life])
 
     def crash(self, lives: Iterable[Life]) -> None:
         for life in lives:
@@ -107,6 +144,8 @@ class Model:
 
     def _end(self, life: Life, state: State) -> None:
         life.state, life.finished_ms = state, self.now_ms
+        if life.job.callback_url:
+            self.ends.append((life.job.id, state.value, life.attempt, self.now_ms))
 
     def close(self, session: str) -> None:
         for life in self.held(session):
@@ -127,8 +166,16 @@ class Model:
         elif not life.state.final:
             self._end(life, State.CANCELLED)
 
+    def edit(self, life: Life, priority: Priority | None, due_ms: int | None) -> None:
+        if priority is not None:
+            life.priority = priority
+        if due_ms is not None:
+            life.due_ms = due_ms
+            life.state = State.SCHEDULED if due_ms > self.now_ms else State.ENQUEUED
+
     def requeue(self, life: Life) -> None:
         life.state, life.errors, life.crashes, life.cancel = State.ENQUEUED, 0, 0, False
+        life.unheard = life.counted = 0
         life.finished_ms = life.due_ms = life.result = None
         life.may_be_gone = False
 
@@ -152,6 +199,7 @@ class Model:
         """Raises AssertionError if the store tells another story of the job."""
         life = self.lives[job.id]
         assert job.payload == life.job.payload
+        assert (job.priority, job.group, job.tags) == (life.priority, life.job.group, life.job.tags)
         told = (job.state, job.attempt, job.errors, job.crashes, job.cancel_requested, job.finished_ms, job.result)
         known = (
             life.state,

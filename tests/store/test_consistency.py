@@ -34,6 +34,8 @@ async def fill(store: Store) -> None:
         await settle(lease, b"{}")
     await store.submit(new("processing", priority=Priority.URGENT))
     await claim_one(store, session)
+    await store.submit(new("leased"))
+    await store.leases.claim(pool, 1)
     await store.submit(new("scheduled", delay_ms=3_600_000))
     await store.submit(new("enqueued", group="acme", payload=b'"' + b"x" * 2000 + b'"'))
     _filled.update(await dump(store))
@@ -54,6 +56,12 @@ DAMAGES = {
     "a due time that is not the job's": ("ZADD", "due", 1, "scheduled"),
     "a deadline before the start": ("ZADD", "processing", 1, "processing"),
     "a lease without nonce": ("HDEL", "job:processing", "nonce"),
+    "a waiting job with a lease": ("HSET", "job:enqueued", "lease", 30_000, "deadline", 1),
+    "a heartbeat of a node's run": ("HSET", "job:processing", "renewed", 1),
+    "a lease without its hard deadline": ("HDEL", "job:leased", "deadline"),
+    "a lease that ends when nobody said": ("ZADD", "processing", 9e12, "leased"),
+    "a lease that a session holds too": ("SADD", "held:<session>", "leased"),
+    "a claim that is answered for ever": ("HSET", "session:http-claim", "claim", 1),
     "a lane without its group's turn": ("ZREM", "groups:2:mail", "acme"),
     "a turn without a lane": ("ZADD", "groups:2:mail", 1, "umbrella"),
     "a turn that was never given": ("ZADD", "groups:2:mail", 9e15, "acme"),
@@ -80,8 +88,16 @@ DAMAGES = {
     "a tag that the job has not": ("ZADD", "tag:blue", 1, "enqueued"),
     "a count too high": ("HINCRBY", "counts", "enqueued:2:mail", 1),
     "a count of nothing": ("HINCRBY", "counts", "enqueued:2:other", -1),
-    "a total that misses an end": ("HDEL", "totals", "failed"),
-    "fewer submitted than there are": ("HSET", "totals", "submitted", 1),
+    "a total that misses an end": ("HDEL", "totals-by-type", "failed:mail"),
+    "fewer submitted than there are": ("HSET", "totals-by-type", "submitted:mail", 1),
+    "a total beside those of the types": ("HSET", "totals", "submitted", 1),
+    "a type with totals that is not counted": ("HINCRBY", "totals-by-type", "", -1),
+    "a group that lists do not find": ("ZREM", "lanes:2:mail", "acme"),
+    "a group that lists find in vain": ("ZADD", "lanes:2:mail", 0, "umbrella"),
+    "a minute that was never closed": ("ZADD", "history", 60_000, '{"at":60000,"totals":{},"types":{}}'),
+    "a key that lost its digest": ("HSET", "keys", "k", '{"digest":""}'),
+    "a use of no key": ("HSET", "keys-used", "k", 1),
+    "a rate limit that holds for ever": ("SET", "rate:k", "1 1 1 1"),
     "a payload without its job": ("SET", "payload:nobody", "x" * 2000),
     "a result without its job": ("SET", "result:nobody", "x" * 2000),
     "attempts without their job": ("RPUSH", "attempts:nobody", '{"attempt":1}'),
@@ -92,6 +108,10 @@ DAMAGES = {
     "a result of a job that is not completed": ("HSET", "job:failed", "result", "1"),
     "an attempt recorded twice": ("RPUSH", "attempts:failed", '{"attempt":1}'),
     "more attempts than are kept": ("RPUSH", "attempts:failed", *[f'{{"attempt":{n}}}' for n in range(2, 22)]),
+    "an idempotency key that holds for ever": ("SET", "once:" + "0" * 64, f"1700000000000 {'a' * 32} digest"),
+    "a reply that is kept for ever": ("SET", "reply:" + "0" * 32, "failed:deleted"),
+    "an operation of nobody": ("HSET", "job:failed", "operation", "enqueued"),
+    "an end that no callback tells of": ("HSET", "job:failed", "callback", "https://example.org"),
     "a live job that expires": ("EXPIRE", "job:enqueued", 1000),
     "an index that expires": ("EXPIRE", "due", 1000),
     "a key that nothing explains": ("SET", "lost", "1"),

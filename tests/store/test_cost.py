@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gopher_node.job import NewJob, Priority
-from gopher_node.store import JobFilter, Pool, Session, Store
+from gopher_node.store import JobFilter, Once, Pool, Session, Store
 from tests.store.keyspace import command, prefix
 from tests.store.lanes import fill, take
 from tests.store.lives import FAR
@@ -99,6 +99,35 @@ async def test_a_jobs_life_costs_few_commands(valkey_store: Store) -> None:
 
     assert alone <= 60
     assert together <= 7
+
+
+async def test_keys_and_callbacks_cost_whoever_uses_them(valkey_store: Store) -> None:
+    """A key costs a submission two commands. A callback costs an end a few, and a job without one nothing."""
+    pool = Pool.of(["mail"])
+    session = await valkey_store.open_session("node", 15.0)
+    await take(valkey_store, session, pool, 1)
+
+    async def submitting(once: Once | None) -> Counter[str]:
+        return await cost(valkey_store, lambda: valkey_store.submit(NewJob(type="mail"), once))
+
+    async def ending(url: str) -> Counter[str]:
+        await valkey_store.submit_many([NewJob(type="mail", callback_url=url)])
+        (lease,) = (await valkey_store.claim(session, pool, 1)).leases
+        return await cost(valkey_store, lambda: valkey_store.complete(lease))
+
+    await submitting(None)
+    plain, keyed = await submitting(None), await submitting(Once("key", "digest"))
+    assert keyed - plain == Counter({"get": 1, "set": 1})
+    assert not plain - keyed
+    assert plain["hset"] == 1
+    assert plain["hmget"] == 0
+
+    while await take(valkey_store, session, pool, 100):
+        pass
+    await ending("https://example.org")
+    without, called_back = await ending(""), await ending("https://example.org")
+    assert without["hmget"] == 1
+    assert sum(called_back.values()) <= sum(without.values()) + 14
 
 
 async def test_a_waiting_job_takes_little_memory(valkey_store: Store) -> None:

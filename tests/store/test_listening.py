@@ -12,6 +12,7 @@ import pytest
 from gopher_node.errors import JobNotFound
 from gopher_node.job import Job, Lease, NewJob, State
 from gopher_node.store import Connections, Session, Store
+from gopher_node.store.watching import Watching
 from tests.store.conftest import OpenStore
 from tests.store.keyspace import command
 from tests.store.lives import FAR, TYPE, claim_one
@@ -45,10 +46,11 @@ async def _until(store: Store, true: Callable[[], bool]) -> None:
 @pytest.fixture(autouse=True)
 def reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store tells the test each time it has caught up after (re)connecting."""
-    original = Store._look_after_watched
+    original = Watching._catch_up
 
-    async def look_and_tell(store: Store) -> None:
-        await original(store)
+    async def look_and_tell(watching: Watching) -> None:
+        await original(watching)
+        store = of[watching]
         _subscribed(store).append("ended")
         store.__dict__.setdefault("changed_by_test", asyncio.Event()).set()
 
@@ -57,9 +59,11 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(store: Store, *args: Any, **options: Any) -> None:
         original_init(store, *args, **options)
         store.__dict__["changed_by_test"] = asyncio.Event()
+        of[store._watching] = store
 
+    of: dict[Watching, Store] = {}
     monkeypatch.setattr(Store, "__init__", init)
-    monkeypatch.setattr(Store, "_look_after_watched", look_and_tell)
+    monkeypatch.setattr(Watching, "_catch_up", look_and_tell)
 
 
 @contextlib.asynccontextmanager
@@ -166,22 +170,22 @@ async def test_a_wait_that_is_over(store: Store, timeout: float) -> None:
 
     assert (await store.wait(lease.job.id, timeout)).state is State.PROCESSING
 
-    assert store._watched == {}
+    assert store._watching._waiting == {}
 
 
 async def test_a_job_that_ends_between_two_looks(store: Store) -> None:
     """A job that ends after the waiter has looked and before it listens is not missed."""
     lease, _ = await run_one(store)
-    look = store._look_after
+    look = store._watching._mark
     looked: list[str] = []
 
-    async def look_and_let_it_end(id: str) -> None:
-        await look(id)
+    async def look_and_let_it_end(id: str, what: str) -> None:
+        await look(id, what)
         looked.append(id)
         if len(looked) == 1:
             await store.complete(lease)
 
-    store._look_after = look_and_let_it_end
+    store._watching._mark = look_and_let_it_end
 
     assert (await store.wait(lease.job.id, LONG)).state is State.COMPLETED
 
@@ -218,7 +222,7 @@ async def test_a_waiter_that_gives_up(store: Store) -> None:
         await store.complete(lease)
 
         assert (await stays).state is State.COMPLETED
-    assert store._watched == {}
+    assert store._watching._waiting == {}
 
 
 # Connections that break, on a real server only: a fake one has none that could.

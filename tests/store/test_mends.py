@@ -153,7 +153,7 @@ async def test_purge_while_due_shifts(store: Store, monkeypatch: pytest.MonkeyPa
     others = [NewJob(type="other", delay_ms=1000) for _ in range(1000)]
     await store.submit_many(others)
     await store.submit_many([NewJob(type=TYPE, delay_ms=100_000) for _ in range(30)])
-    run = store._run
+    run = store._operating._run
     calls = 0
 
     async def run_and_shift(name: str, *words: Any, **options: Any) -> Any:
@@ -164,7 +164,7 @@ async def test_purge_while_due_shifts(store: Store, monkeypatch: pytest.MonkeyPa
                 await store.delete(job.id)
         return answer
 
-    monkeypatch.setattr(store, "_run", run_and_shift)
+    monkeypatch.setattr(store._operating, "_run", run_and_shift)
     assert await store.purge(TYPE) == 30
 
 

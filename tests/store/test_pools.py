@@ -78,7 +78,7 @@ async def test_a_pool_opened_by_a_clock_that_is_fast(store: Store) -> None:
     await fill(store, "a", 1, type="a")
     session = await store.open_session("node", 15.0)
     now = (await store.survey()).now_ms
-    await store._run("open_pool", A.key, *A.types, now=now + 3_600_000)
+    await store._run("open_pool", A.key, "", *A.types, now=now + 3_600_000)
 
     assert len(await take(store, session, A, 10, now=now)) == 1
 

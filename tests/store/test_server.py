@@ -14,7 +14,7 @@ import pytest
 
 from gopher_node.errors import StoreError, StoreFull, StoreUnavailable, UnusableStore
 from gopher_node.job import Job, NewJob, State
-from gopher_node.store import Connections, JobFilter, Store
+from gopher_node.store import Beat, Beaten, Connections, JobFilter, Store
 from gopher_node.store import server as store_server
 from gopher_node.store.embedded import find_binary
 from tests.conftest import server
@@ -76,6 +76,16 @@ async def test_a_full_store_goes_on_with_what_it_has(full: Store) -> None:
     """Whatever finishes or frees work goes on without memory, though the server has not seen these scripts before."""
     session = await full.open_session("node", 15.0)
     leases = (await full.claim(session, POOL, 8)).leases
+    now = (await full.survey()).now_ms
+    held, other, lost = (await full.leases.claim(POOL, 3, now=now)).leases
+    assert (
+        await full.leases.heartbeat([Beat(held, progress=b'"' + b"y" * 5000 + b'"'), Beat(other)], now=now)
+        == [Beaten(now + 30_000, False)] * 2
+    )
+    assert await full.leases.count_error(other) == 1
+    assert await full.reap_overdue((await full.survey(now=now + 30_000)).overdue, now=now) == 3
+    assert (await full.leases.claim_job(lost.job.id)).job.attempt == 2
+    await full.release(await full.leases.open_token(lost.job.id) or lost)
 
     await full.renew(session)
     assert await full.complete(leases[0], b'"' + b"y" * 5000 + b'"') is State.COMPLETED

@@ -10,7 +10,7 @@ import pytest
 
 from gopher_node.errors import SessionLost
 from gopher_node.job import Lease, NewJob, State
-from gopher_node.store import Pool, Store
+from gopher_node.store import Beat, Pool, Store
 from tests.store.keyspace import command, differences, dump, prefix
 from tests.store.lives import FAR, POOL, TYPE, claim_one, relive
 
@@ -38,6 +38,8 @@ async def assert_refused(store: Store, lease: Lease) -> None:
     before = await dump(store)
     answers = [await settling(store, lease) for settling in SETTLINGS.values()]
     assert answers == [None] * 5 + [False]
+    assert await store.leases.heartbeat([Beat(lease, progress=b"1")]) == [None]
+    assert await store.leases.count_error(lease) is None
     assert [line for line in differences(before, await dump(store)) if not line.startswith("totals")] == []
 
 

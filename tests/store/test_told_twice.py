@@ -16,11 +16,10 @@ from tests.store.lives import FAR, POOL, TYPE, Life, claim_one, relive
 from tests.store.test_transitions import ERROR, OPERATING, SETTLING, TIMEKEEPING, Act
 
 # Scripts that answer what they found at this telling: how many, the state before, the time.
-TELLS_WHAT_IT_FOUND = {"submit", "promote", "purge", "prune", "reap", "delete", "cancel", "survey"}
+TELLS_WHAT_IT_FOUND = {"submit", "promote", "prune", "reap", "survey"}
 
 # The verbs whose caller learns of that. A count is then too low by what the lost answer counted.
 COUNTS = {"promote", "prune", "reap the overdue", "reap the holder's session", "submit the same id"}
-COUNTS |= {"purge", "purge of the level"}
 
 # What a repeat may touch all the same: the time of a pool's last use, the pulse, and the count of stale settlements.
 TOUCHED = {
@@ -165,11 +164,11 @@ async def test_an_operators_retry_is_carried_out_once(store: Store) -> None:
     job = NewJob(type=TYPE)
     await store.submit(job)
     await store.fail(await claim_one(store, session), ERROR)
-    first = await store._run("requeue", "operation", 1, job.id)
+    first = await store._run("requeue", "operation", "failed", job.id)
     await store.fail(await claim_one(store, session), ERROR)
     before = await dump(store)
 
-    again = await store._run("requeue", "operation", 1, job.id)
+    again = await store._run("requeue", "operation", "failed", job.id)
 
     assert again == first
     assert differences(before, await dump(store)) == []
@@ -181,7 +180,7 @@ Opening = Callable[[Store], Awaitable[Any]]
 OPENINGS: dict[str, Opening] = {
     "open": lambda store: store.open(),
     "open a session": lambda store: store.open_session("node", 15.0),
-    "open a pool": lambda store: store._run("open_pool", "pool", "a", "b"),
+    "open a pool": lambda store: store._run("open_pool", "pool", 64, "a", "b"),
 }
 
 

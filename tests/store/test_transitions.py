@@ -10,13 +10,17 @@ import pytest
 
 from gopher_node.errors import InvalidState, JobNotFound
 from gopher_node.job import Job, Priority, State
-from gopher_node.store import JobFilter, Store
+from gopher_node.store import Beat, JobFilter, Store
+from gopher_node.store.operating import Verb
 from tests.store.conftest import OpenStore
 from tests.store.consistency import find_problems
 from tests.store.keyspace import differences, dump
 from tests.store.lives import FAR, POOL, STATES, TYPE, Life, relive, state_in
 
 ERROR = b'{"code":"broken","message":"it broke"}'
+
+LATER = 1_999_999_999_000
+"""A time at which a heartbeat may come, the same whenever it is told."""
 
 Act = Callable[[Store, Life], Awaitable[Any]]
 
@@ -29,6 +33,19 @@ async def far(store: Store) -> int:
 async def claim(store: Store, life: Life) -> int:
     session = await store.open_session("third", 15.0)
     return len((await store.claim(session, POOL, 10)).leases)
+
+
+async def claim_over_http(store: Store, life: Life) -> int:
+    return len((await store.leases.claim(POOL, 10, waits=False)).leases)
+
+
+async def claim_the_job(store: Store, life: Life) -> int:
+    return (await store.leases.claim_job(life.id)).job.attempt
+
+
+async def heartbeat(store: Store, life: Life) -> bool | None:
+    (beaten,) = await store.leases.heartbeat([Beat(life.lease, progress=b"0.5")], now=LATER)
+    return None if beaten is None else beaten.cancel_requested
 
 
 async def promote(store: Store, life: Life) -> int:
@@ -62,8 +79,35 @@ class Row:
 
 
 WAITING = ("scheduled", "enqueued", "blocked")
-RUNNING = ("processing", "cancelling")
+RUNNING = ("processing", "leased", "cancelling")
+HELD = ("processing", "leased")
 ENDED = ("completed", "failed", "cancelled")
+QUEUED = ("scheduled", "enqueued")
+
+
+def many(
+    verb: Verb,
+    found_in: tuple[str, ...],
+    becomes: str,
+    others: dict[str, tuple[str, Any]] | None = None,
+    *,
+    states: tuple[State, ...] = (),
+) -> Row:
+    """A verb over all jobs of the type, and the states in which it changes them."""
+    filter = JobFilter(type=TYPE, states=states)
+    changes = {**dict.fromkeys(found_in, (becomes, 1)), **(others or {})}
+    return Row(lambda store, life: act(store, verb, filter), otherwise=0, changes=changes)
+
+
+async def act(store: Store, verb: Verb, filter: JobFilter) -> int:
+    """To the last step; how many it changed."""
+    count, cursor = 0, None
+    while True:
+        acted = await store.act(verb, filter, cursor)
+        count, cursor = count + acted.count, acted.next_cursor
+        if cursor is None:
+            return count
+
 
 OPERATING = {
     "submit the same id": Row(
@@ -92,6 +136,33 @@ OPERATING = {
         lambda store, life: store.requeue_failed(TYPE), otherwise=0, changes={"failed": ("enqueued", 1)}
     ),
     "requeue_failed of another type": Row(lambda store, life: store.requeue_failed("other"), otherwise=0),
+    "edit the priority": Row(
+        lambda store, life: store.edit(life.id, priority=Priority.HIGH),
+        otherwise=InvalidState,
+        changes={"absent": ("absent", JobNotFound), **{state: (state, Job) for state in QUEUED}},
+    ),
+    "edit, due later": Row(
+        lambda store, life: store.edit(life.id, delay_ms=60_000),
+        otherwise=InvalidState,
+        changes={"absent": ("absent", JobNotFound), **dict.fromkeys(QUEUED, ("scheduled", Job))},
+    ),
+    "edit, due at once, of the lowest priority": Row(
+        lambda store, life: store.edit(life.id, due_ms=1, priority=Priority.LOW),
+        otherwise=InvalidState,
+        changes={"absent": ("absent", JobNotFound), **dict.fromkeys(QUEUED, ("enqueued", Job))},
+    ),
+    "run now": Row(
+        lambda store, life: store.run_now(life.id),
+        otherwise=InvalidState,
+        changes={"absent": ("absent", JobNotFound), **dict.fromkeys(QUEUED, ("enqueued", Job))},
+    ),
+    "cancel many": many("cancel", WAITING, "cancelled", dict.fromkeys(HELD, ("cancelling", 1))),
+    "retry many": many("retry", ("failed",), "enqueued"),
+    "retry many of the ended": many("retry", ENDED, "enqueued", states=tuple(State(state) for state in ENDED)),
+    "delete many": many("delete", (*WAITING, *ENDED), "absent"),
+    "run many now": many("run_now", ("scheduled",), "enqueued"),
+    "cancel many of another type": Row(lambda store, life: act(store, "cancel", JobFilter(type="other")), otherwise=0),
+    "delete many of a state": many("delete", ("completed",), "absent", states=(State.COMPLETED, State.PROCESSING)),
     "delete": Row(
         lambda store, life: store.delete(life.id),
         otherwise=InvalidState,
@@ -116,6 +187,12 @@ OPERATING = {
 
 TIMEKEEPING = {
     "claim": Row(claim, otherwise=0, changes={"enqueued": ("processing", 1)}),
+    "claim over HTTP": Row(claim_over_http, otherwise=0, changes={"enqueued": ("leased", 1)}),
+    "claim the job": Row(
+        claim_the_job,
+        otherwise=InvalidState,
+        changes={"absent": ("absent", JobNotFound), "enqueued": ("leased", 2)},
+    ),
     "promote": Row(promote, otherwise=0, changes={"scheduled": ("enqueued", 1)}),
     "reap the holder's session": Row(
         lambda store, life: store.reap_session(life.session.id, 0),
@@ -125,7 +202,7 @@ TIMEKEEPING = {
     "reap the overdue": Row(
         reap_overdue,
         otherwise=0,
-        changes={"processing": ("enqueued", 1), "cancelling": ("cancelled", 1)},
+        changes={**dict.fromkeys(HELD, ("enqueued", 1)), "cancelling": ("cancelled", 1)},
     ),
     "close the holder's session": Row(
         lambda store, life: store.close_session(life.session),
@@ -144,12 +221,12 @@ SETTLING: dict[str, Row] = {
     "retry later": Row(
         lambda store, life: store.retry(life.lease, ERROR, 60.0),
         otherwise=None,
-        changes={"processing": ("scheduled", State.SCHEDULED), "cancelling": ("cancelled", State.CANCELLED)},
+        changes={**dict.fromkeys(HELD, ("scheduled", State.SCHEDULED)), "cancelling": ("cancelled", State.CANCELLED)},
     ),
     "retry now": Row(
         lambda store, life: store.retry(life.lease, ERROR, 0.0),
         otherwise=None,
-        changes={"processing": ("enqueued", State.ENQUEUED), "cancelling": ("cancelled", State.CANCELLED)},
+        changes={**dict.fromkeys(HELD, ("enqueued", State.ENQUEUED)), "cancelling": ("cancelled", State.CANCELLED)},
     ),
     "fail": Row(
         lambda store, life: store.fail(life.lease, ERROR),
@@ -159,7 +236,7 @@ SETTLING: dict[str, Row] = {
     "release": Row(
         lambda store, life: store.release(life.lease),
         otherwise=None,
-        changes={"processing": ("enqueued", State.ENQUEUED), "cancelling": ("cancelled", State.CANCELLED)},
+        changes={**dict.fromkeys(HELD, ("enqueued", State.ENQUEUED)), "cancelling": ("cancelled", State.CANCELLED)},
     ),
     "cancelled": Row(
         lambda store, life: store.cancelled(life.lease, ERROR),
@@ -169,9 +246,18 @@ SETTLING: dict[str, Row] = {
     "progress": Row(
         lambda store, life: store.progress(life.lease, b"0.5"),
         otherwise=False,
-        changes={"processing": ("processing", True)},
+        changes={state: (state, True) for state in HELD},
+    ),
+    "heartbeat": Row(heartbeat, otherwise=None, changes={state: (state, state == "cancelling") for state in RUNNING}),
+    "count the error": Row(
+        lambda store, life: store.leases.count_error(life.lease.token),
+        otherwise=None,
+        changes={state: (state, 1) for state in RUNNING},
     ),
 }
+
+GOING_ON = ("progress", "heartbeat", "count the error")
+"""What is said with a lease without ending it."""
 
 
 async def submit_again(store: Store, life: Life) -> bool:
@@ -225,7 +311,7 @@ async def test_every_verb_on_every_state(open_store: OpenStore, namespace: str, 
 async def test_a_lease_settles_its_job_once(open_store: OpenStore, namespace: str, verb: str) -> None:
     """Any outcome ends a lease that lives. One that was settled before changes nothing, and is told how it ended."""
     row = SETTLING[verb]
-    settled = {state: (state, row.otherwise if verb == "progress" else State(state)) for state in ("scheduled", *ENDED)}
+    settled = {state: (state, row.otherwise if verb in GOING_ON else State(state)) for state in ("scheduled", *ENDED)}
 
     outcomes, changes = await try_in_every_state(open_store, namespace, row.act)
 
@@ -259,7 +345,8 @@ async def test_lists_and_counts_each_job_under_its_state(open_store: OpenStore, 
     outcomes, changes = await try_in_every_state(open_store, namespace, look)
 
     for state, (_, (found, counts)) in outcomes.items():
-        word = {"absent": None, "cancelling": State.PROCESSING}.get(state) or (state != "absent" and State(state))
+        running = {"absent": None, **dict.fromkeys(RUNNING, State.PROCESSING)}
+        word = running.get(state) or (state != "absent" and State(state))
         assert found == ({word} if word else set())
         assert counts == ({(word, Priority.NORMAL, TYPE): 1} if word else {})
     assert [state for state in STATES if changes[state]] == []

@@ -6,25 +6,26 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable
 
+import orjson
 import pytest
 
 from gopher_node.errors import InvalidState, JobNotFound, SessionLost
-from gopher_node.job import NewJob, Priority, State
-from gopher_node.store import JobFilter, Overdue, Pool, Retention, Session, Store
+from gopher_node.job import Job, Lease, NewJob, Priority, State, Token
+from gopher_node.store import Beat, Beaten, JobFilter, Overdue, Pool, Retention, Session, Store
 from tests.store.conftest import OpenStore
 from tests.store.consistency import find_problems
 from tests.store.keyspace import dump
 from tests.store.model import Life, Model
+from tests.store.operator_steps import TYPES, OperatorSteps
 from tests.store.test_told_twice import Echo
 
-TYPES = ("a", "b", "c", "nobody's")
 POOLS = [Pool.of(types) for types in (["a"], ["a", "b"], ["b", "c"], ["a", "b", "c"], [])]
 RETENTION = Retention(completed=900, cancelled=600, max_jobs=12)
 OUTCOMES = ("complete", "complete", "retry", "retry", "fail", "release", "cancelled")
-TIMEOUT_S, GRACE_S = 60.0, 5.0
+TIMEOUT_S, GRACE_S, LEASE_S = 60.0, 5.0, 15.0
 
 
-class Walk:
+class Walk(OperatorSteps):
     """Takes steps in the store and in the model alike, and compares what each says."""
 
     def __init__(self, store: Store, rng: random.Random, now_ms: int, crowd: int) -> None:
@@ -37,6 +38,10 @@ class Walk:
         self.steps: list[tuple[Callable[[], Awaitable[None]], int]] = [
             (self.submit, 8),
             (self.claim, 10),
+            (self.lease, 5),
+            (self.claim_job, 2),
+            (self.heartbeat, 4),
+            (self.count_error, 1),
             (self.settle, 12),
             (self.settle_late, 2),
             (self.open_session, 1),
@@ -49,6 +54,9 @@ class Walk:
             (self.requeue, 2),
             (self.requeue_failed, 1),
             (self.delete, 2),
+            (self.edit, 3),
+            (self.run_now, 2),
+            (self.cancel_many, 1),
             (self.purge, 1),
             (self.prune, 1),
             (self.look, 3),
@@ -58,13 +66,6 @@ class Walk:
         steps, weights = zip(*self.steps, strict=True)
         self.model.now_ms += self.rng.choice((0, 1, 50, 3000))
         await self.rng.choices(steps, weights)[0]()
-
-    @property
-    def now(self) -> int:
-        return self.model.now_ms
-
-    def any_life(self) -> Life | None:
-        return self.rng.choice([*self.model.lives.values(), None])
 
     def any_session(self) -> tuple[Session, int] | None:
         return self.rng.choice([*self.sessions.values(), None])
@@ -96,6 +97,7 @@ class Walk:
             max_crashes=rng.choice((0, 1, 3)),
             retention_ms=rng.choice((None, None, 10_000)),
             tags=rng.choice(((), ("red",), ("red", "blue"))),
+            callback_url=rng.choice(("", "", "", "https://example.org")),
         )
 
     async def open_session(self) -> None:
@@ -123,11 +125,64 @@ class Walk:
             assert (lease.job.attempt, lease.job.payload) == (life.attempt, life.job.payload)
             assert (lease.job.group, lease.job.priority, lease.job.tags) == (
                 life.job.group,
-                life.job.priority,
+                life.priority,
                 life.job.tags,
             )
             assert (lease.job.errors, lease.job.crashes) == (life.errors, life.crashes)
             self.leases.append((lease.job.id, lease.job.attempt, lease.nonce))
+
+    async def lease(self) -> None:
+        pool, limit = self.rng.choice(POOLS), self.rng.choice((1, 2, 8))
+        expected = self.model.servable(pool.types, {}, limit)
+
+        claimed = await self.store.leases.claim(
+            pool, limit, lease=LEASE_S, timeout=TIMEOUT_S, grace=GRACE_S, waits=self.rng.random() < 0.5, now=self.now
+        )
+
+        assert len(claimed.leases) == expected
+        for lease in claimed.leases:
+            self.leased(lease)
+            assert lease.job.type in pool.types
+
+    async def claim_job(self) -> None:
+        if (life := self.any_life()) is not None and await self.is_there(life):
+            free = life.state is State.ENQUEUED
+            with contextlib.nullcontext() if free else pytest.raises(InvalidState):
+                lease = await self.store.leases.claim_job(
+                    life.job.id, lease=LEASE_S, timeout=TIMEOUT_S, grace=GRACE_S, now=self.now
+                )
+                self.leased(lease)
+                assert await self.store.leases.open_token(life.job.id) == lease.token
+
+    def leased(self, lease: Lease) -> None:
+        default_ms, grace_ms = round((TIMEOUT_S + GRACE_S) * 1000), round(GRACE_S * 1000)
+        life = self.model.claim(lease.job.id, "", lease.nonce, default_ms, grace_ms, round(LEASE_S * 1000))
+        assert (lease.job.attempt, lease.job.payload, lease.expires_ms) == (
+            life.attempt,
+            life.job.payload,
+            life.deadline_ms,
+        )
+        assert (lease.job.errors, lease.job.crashes) == (life.errors, life.crashes)
+        self.leases.append((lease.job.id, lease.job.attempt, lease.nonce))
+
+    async def heartbeat(self) -> None:
+        held = self.model.in_state(State.PROCESSING)
+        lives = self.rng.sample(held, min(3, len(held)))
+        length = self.rng.choice((None, 2 * LEASE_S))
+        beats = [Beat(Token(life.job.id, life.attempt, life.nonce), length) for life in lives]
+        running = {life.nonce for life in held}
+        stale = [Beat(Token(*lease)) for lease in self.leases if lease[2] not in running][-1:]
+
+        beaten = await self.store.leases.heartbeat([*beats, *stale], now=self.now)
+
+        length_ms = None if length is None else round(length * 1000)
+        renewed = [Beaten(self.model.heartbeat(life, length_ms), life.cancel) for life in lives]
+        assert beaten == renewed + [None] * len(stale)
+
+    async def count_error(self) -> None:
+        for life in self.model.in_state(State.PROCESSING)[:1]:
+            token = Token(life.job.id, life.attempt, life.nonce)
+            assert await self.store.leases.count_error(token) == self.model.count_error(life)
 
     async def settle(self) -> None:
         held = self.model.in_state(State.PROCESSING)
@@ -192,47 +247,11 @@ class Walk:
         assert {run.id for run in survey.overdue} == {life.job.id for life in overdue}
         false = [Overdue(life.job.id, "0" * 16, 0, 0) for life in running[:2]]
         await self.store.reap_overdue([*survey.overdue, *false], now=self.now)
-        self.model.crash(overdue)
+        self.model.lapse(overdue)
 
     async def promote(self) -> None:
         await self.store.promote(now=self.now)
         self.model.promote()
-
-    async def cancel(self) -> None:
-        if (life := self.any_life()) is not None and await self.is_there(life):
-            allowed = not life.state.final or life.state is State.CANCELLED
-            with contextlib.nullcontext() if allowed else pytest.raises(InvalidState):
-                await self.store.cancel(life.job.id, now=self.now)
-            self.model.cancel(life)
-
-    async def requeue(self) -> None:
-        if (life := self.any_life()) is not None and await self.is_there(life):
-            with contextlib.nullcontext() if life.state.final else pytest.raises(InvalidState):
-                await self.store.requeue(life.job.id, now=self.now)
-            if life.state.final:
-                self.model.requeue(life)
-
-    async def requeue_failed(self) -> None:
-        type = self.rng.choice((None, "a"))
-        failed = [life for life in self.model.in_state(State.FAILED) if type in (None, life.job.type)]
-        assert await self.store.requeue_failed(type) == len(failed)
-        for life in failed:
-            self.model.requeue(life)
-
-    async def delete(self) -> None:
-        if (life := self.any_life()) is not None and await self.is_there(life):
-            running = life.state is State.PROCESSING
-            with pytest.raises(InvalidState) if running else contextlib.nullcontext():
-                await self.store.delete(life.job.id)
-            if not running:
-                self.model.drop(life)
-
-    async def purge(self) -> None:
-        type, level = self.rng.choice(TYPES), self.rng.choice((None, *Priority))
-        await self.store.purge(type, level)
-        for life in self.model.in_state(State.ENQUEUED, State.SCHEDULED):
-            if life.job.type == type and level in (None, life.job.priority):
-                self.model.drop(life)
 
     async def prune(self) -> None:
         await self.store.prune(now=self.now)
@@ -255,16 +274,31 @@ class Walk:
 
     async def look(self) -> None:
         state = self.rng.choice(list(State))
-        found = {job.id for job in (await self.store.list(JobFilter(states=(state,)), limit=1000)).items}
+        found = {job.id for job in await self.jobs(JobFilter(states=(state,)))}
         known = {life.job.id: life for life in self.model.in_state(state)}
         assert found <= set(known)
         for life in [known[id] for id in set(known) - found]:
             self.forget_pruned(life)
 
+    async def jobs(self, filter: JobFilter, *, callbacks: bool = False) -> list[Job]:
+        found: list[Job] = []
+        cursor = None
+        while True:
+            page = await self.store.list(filter, 1000, cursor)
+            found += [job for job in page.items if callbacks or job.type != "job_callback"]
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
+
     async def compare(self) -> None:
         """The whole store with the whole model, and the store with itself."""
         assert find_problems(await dump(self.store)) == []
-        jobs = (await self.store.list(limit=1000)).items
+        jobs = await self.jobs(JobFilter())
+        callbacks = [
+            orjson.loads(job.payload) for job in await self.jobs(JobFilter(type="job_callback"), callbacks=True)
+        ]
+        told = [(said["job_id"], said["status"], said["attempt"], said["finished"]) for said in callbacks]
+        assert sorted(told) == sorted(self.model.ends)
         for life in [life for id, life in self.model.lives.items() if id not in {job.id for job in jobs}]:
             self.forget_pruned(life)
         assert {job.id for job in jobs} == set(self.model.lives)

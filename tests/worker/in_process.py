@@ -24,6 +24,10 @@ def tell(ctx: JobContext, word: str) -> dict[str, Any]:
     return {"job_id": ctx.job_id, "attempt": ctx.attempt, "key": ctx.idempotency_key}
 
 
+def belongings(ctx: JobContext) -> list[Any]:
+    return [ctx.group, ctx.tags, ctx.max_retries]
+
+
 def spin(ctx: JobContext, path: str) -> None:
     """Write the process id into a pipe, and keep the processor busy for a minute."""
     tell_pid(path)

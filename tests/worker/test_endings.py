@@ -81,6 +81,21 @@ async def test_process_handler_has_its_context(bench: Bench) -> None:
     assert (follow_up.type, follow_up.state) == ("double", State.COMPLETED)
 
 
+async def test_handler_knows_what_its_job_belongs_to(bench: Bench) -> None:
+    """Group, tags and retries are in its context, on the node and in a process."""
+
+    @bench.registry.handler("here")
+    async def here(ctx: JobContext) -> list[Any]:
+        return in_process.belongings(ctx)
+
+    bench.registry.handler("there", run="process")(in_process.belongings)
+    bench.start()
+
+    for type in ("here", "there"):
+        job = await bench.run(type, group="shop-1", tags=("a", "b"), max_retries=7)
+        assert job.result == b'["shop-1",["a","b"],7]'
+
+
 async def test_payload_that_does_not_fit_fails_at_once(bench: Bench) -> None:
     """A payload that the handler cannot take is no error that a retry could mend."""
 

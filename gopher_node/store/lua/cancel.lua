@@ -1,30 +1,47 @@
 #!lua flags=allow-oom
--- cancel(id): a waiting job ends at once; the holder of a running one is told, and its next unsuccessful end is final.
--- Answers {state before, state now}, or nil if there is no such job. A finished job stays as it is.
-local id = ARGV[2]
-local key = P .. 'job:' .. id
-local job = call('HMGET', key, 'state', 'type', 'priority', 'group', 'session', 'retention', 'watched')
-local state, kind, priority = job[1], job[2], job[3]
-if not state then return false end
-if state == 'processing' then
-  call('HSET', key, 'cancel', 1)
-  publish('session:' .. job[5], id)
-  commit()
-  return {state, state}
+-- cancel(operation, states, id…): waiting jobs end at once; the holder of a running one is told, and its next
+-- unsuccessful end is final.
+--   ARGV[2] id of this operation: told again, it is answered the same; ARGV[3] states that are to be cancelled
+-- Answers for each id {state before, state now}, or nil if there is no such job. A running job that is to be cancelled
+-- counts as 'cancelling'. All others stay as they are.
+local operation = ARGV[2]
+local wanted = words(ARGV[3])
+
+local function cancel_one(id)
+  local key = P .. 'job:' .. id
+  local job = call('HMGET', key, 'state', 'type', 'priority', 'group', 'session', 'retention', 'watched', 'cancel',
+                   'operation', 'callback')
+  local state, kind, priority = job[1], job[2], job[3]
+  if not state then return false end
+  local before = answered_before(operation, job[9])
+  if before then return {before, before == 'processing' and 'cancelling' or 'cancelled'} end
+  if state == 'processing' then
+    local told = job[8] and 'cancelling' or state
+    if not wanted[state] then return {told, told} end
+    call('HSET', key, 'cancel', 1)
+    if not job[8] then call('HSET', key, 'operation', operation .. ':' .. state) end
+    publish('session:' .. job[5], id)
+    tell_followers(id, job[7])
+    return {told, 'cancelling'}
+  end
+  if not wanted[state] or state == 'completed' or state == 'failed' or state == 'cancelled' then return {state, state} end
+  if state == 'enqueued' then
+    call('ZREM', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. (job[4] or ''), id)
+    tidy_lane(priority, kind, job[4] or '')
+  elseif state == 'scheduled' then
+    call('ZREM', P .. 'due', id)
+  else
+    call('ZREM', P .. 'blocked', id)
+  end
+  call('HSET', key, 'state', 'cancelled', 'finished', now, 'operation', operation .. ':' .. state)
+  count(state, priority, kind, -1)
+  finish(id, kind, priority, 'cancelled', tonumber(job[6] or nil), job[10])
+  if job[7] then tell_watchers(id) end
+  return {state, 'cancelled'}
 end
-if state == 'completed' or state == 'failed' or state == 'cancelled' then return {state, state} end
-if state == 'enqueued' then
-  call('ZREM', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. (job[4] or ''), id)
-  tidy_lane(priority, kind, job[4] or '')
-elseif state == 'scheduled' then
-  call('ZREM', P .. 'due', id)
-else
-  call('ZREM', P .. 'blocked', id)
-end
-call('HSET', key, 'state', 'cancelled', 'finished', now)
-count(state, priority, kind, -1)
-finish(id, kind, priority, 'cancelled', tonumber(job[6] or nil))
-if job[7] then tell_watchers(id) end
+
+local answers = {}
+for n = 4, #ARGV do answers[n - 3] = cancel_one(ARGV[n]) end
 commit_finals()
 commit()
-return {state, 'cancelled'}
+return answers

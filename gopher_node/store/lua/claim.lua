@@ -1,20 +1,29 @@
 #!lua flags=allow-oom
--- claim(session, claim, pool, limit, nonces, weights…, timeout, types…): moves up to `limit` waiting jobs of the pool's
--- types into `processing`, held by the session.
+-- claim(session, claim, pool, limit, nonces, weights…, timeout, lease…, types…): moves up to `limit` waiting jobs of the
+-- pool's types into `processing`, held by the session, or each under a lease of its own: an HTTP claim.
 --   ARGV[2] session; ARGV[3] id of this claim: told again, the session's last claim is answered again. Ids
 --     that are numbers rise: one below the last comes late, when its sender no longer listens, and takes nothing
 --   ARGV[4] pool; ARGV[5] limit; ARGV[6] nonces, 16 characters a job
 --   ARGV[7..10] weights of urgent, high, normal, low
 --   ARGV[11] ms from claim to hard deadline for types not named below; ARGV[12] ms beyond a job's own timeout
---   ARGV[13] number of types named; then for each: type, free slots or '', ms to hard deadline or ''
--- Answers {'ok', when work is next servable in ms or nil, job…}, {'no-session'} or {'no-pool'}.
+--   ARGV[13..15] '' three times; for an HTTP claim: ms of the lease, who works, '1' if it will wait when it gets nothing
+--   ARGV[16] number of types named; then for each: type, free slots or '', ms to hard deadline or ''
+-- An HTTP claim needs no session: it is one, by an id that is the caller's. Once it has got jobs, that id gets no others,
+-- but those that it still holds again; while it has got none, it may be told again with a new ARGV[3].
+-- Answers {'ok', when work is next servable in ms or nil, job…}, {'no-session'} or {'no-pool'}; 'spent' in place of 'ok'
+-- if the claim has had jobs and holds none of them any more: an HTTP claim then gets nothing, however long it waits.
 -- A claim that has room left registers the session as waiting; one that leaves servable work wakes the next, and so does
 -- one that leaves work of types that it has no room for: another may have.
 local session, claim_id, pool, limit, nonces = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local default_deadline, grace = tonumber(ARGV[11]), tonumber(ARGV[12])
+local lease, waits = tonumber(ARGV[13]), ARGV[15] == '1'
 
 local holder = call('HMGET', P .. 'session:' .. session, 'lease', 'claim', 'batch', 'node')
-if not holder[1] then return {'no-session'} end
+if lease then
+  holder[4] = ARGV[14]
+elseif not holder[1] then
+  return {'no-session'}
+end
 if not call('ZSCORE', P .. 'pools', pool) then return {'no-pool'} end
 
 local reply = {'ok', false}
@@ -28,24 +37,28 @@ local function tell_next()
   end
 end
 
-local FIELDS = {'created', 'payload', 'attempt', 'max_retries', 'max_crashes', 'timeout', 'due', 'tags', 'errors', 'crashes'}
-local function describe(id, kind, priority, group, job, attempt, nonce)
+local FIELDS = {'created', 'payload', 'attempt', 'max_retries', 'max_crashes', 'timeout', 'due', 'tags', 'errors', 'crashes',
+                'watched'}
+local function describe(id, kind, priority, group, job, attempt, nonce, expires)
   return {id, attempt, nonce, kind, priority, job[1], group, job[2] or call('GET', P .. 'payload:' .. id),
-          job[9], job[10], job[4], job[5], job[6], job[7], job[8]}
+          job[9], job[10], job[4], job[5], job[6], job[7], job[8], expires}
 end
 
-if holder[2] == claim_id then
+if holder[2] == claim_id or lease and (holder[3] or '') ~= '' then
   for id in string.gmatch(holder[3] or '', '%S+') do
     local key = P .. 'job:' .. id
     local held = call('HMGET', key, 'state', 'session', 'type', 'priority', 'group', 'nonce')
     if held[1] == 'processing' and held[2] == session then
       local job = call('HMGET', key, unpack(FIELDS))
-      reply[#reply + 1] = describe(id, held[3], held[4], held[5] or '', job, tonumber(job[3]), held[6])
+      local expires = lease and tonumber(call('ZSCORE', P .. 'processing', id)) or nil
+      reply[#reply + 1] = describe(id, held[3], held[4], held[5] or '', job, tonumber(job[3]), held[6], expires)
     end
   end
   if holder[3] == '' then
     next_turn()
     tell_next()
+  elseif not reply[3] then
+    reply[1] = 'spent'
   end
   return reply
 end
@@ -58,7 +71,7 @@ local last, this = number(holder[2]), number(claim_id)
 if last and this and this < last then return reply end
 
 local free, deadlines = {}, {}
-for i = 14, 13 + 3 * tonumber(ARGV[13]), 3 do
+for i = 17, 16 + 3 * tonumber(ARGV[16]), 3 do
   free[ARGV[i]] = tonumber(ARGV[i + 1])
   deadlines[ARGV[i]] = tonumber(ARGV[i + 2])
 end
@@ -73,12 +86,18 @@ local function take(id, kind, priority, group)
   local allowed = job[6] and job[6] + grace or deadlines[kind] or default_deadline
   call('HSET', key, 'state', 'processing', 'attempt', attempt, 'nonce', nonce, 'session', session,
        'node', holder[4], 'started', now)
+  local expires
+  if lease then
+    call('HSET', key, 'lease', lease, 'deadline', now + allowed)
+    expires = now + math.min(lease, allowed)
+  end
   batch[#batch + 1] = id
-  leases[#leases + 1] = now + allowed
+  leases[#leases + 1] = expires or now + allowed
   leases[#leases + 1] = id
   count('enqueued', priority, kind, -1)
   count('processing', priority, kind, 1)
-  reply[#reply + 1] = describe(id, kind, priority, group, job, attempt, nonce)
+  tell_followers(id, job[11])
+  reply[#reply + 1] = describe(id, kind, priority, group, job, attempt, nonce, expires)
 end
 
 -- The longest-waiting type of a level that this node has room for.
@@ -104,11 +123,12 @@ local function serve(priority, kind, most)
     local group = first[1]
     if not group then break end
     local lane = P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group
-    local popped = call('ZPOPMIN', lane, first[2] and 1 or most - taken)
+    local asked = first[2] and 1 or most - taken
+    local popped = call('ZPOPMIN', lane, asked)
     for i = 1, #popped, 2 do take(popped[i], kind, priority, group) end
     taken = taken + #popped / 2
-    if call('EXISTS', lane) == 0 then
-      call('ZREM', groups, group)
+    if #popped < 2 * asked or call('EXISTS', lane) == 0 then
+      leave_turns(priority, kind, group)
     else
       call('ZADD', groups, next_turn(), group)
     end
@@ -169,24 +189,33 @@ if #batch > 0 then
   for i = 1, #leases, 1000 do
     call('ZADD', P .. 'processing', unpack(leases, i, math.min(i + 999, #leases)))
   end
-  call('SADD', P .. 'held:' .. session, unpack(batch))
+  if not lease then call('SADD', P .. 'held:' .. session, unpack(batch)) end
   call('HSET', P .. 'credit:' .. pool, '4', credit[1], '3', credit[2], '2', credit[3], '1', credit[4])
 end
 -- Of an empty claim too: a late copy of it must not take what nobody then runs.
 call('HSET', P .. 'session:' .. session, 'claim', claim_id, 'batch', table.concat(batch, ' '))
+if lease then call('PEXPIRE', P .. 'session:' .. session, math.max(lease, 60000)) end
 call('ZADD', P .. 'pools', now, pool)
 
 local left = kinds[1] or kinds[2] or kinds[3] or kinds[4]
 if #batch > 0 and (left or passed_over and #batch == limit) then wake(pool) end
-if #batch < limit then
-  local waiting = P .. 'waiting:' .. pool
+local waiting = P .. 'waiting:' .. pool
+if lease and (#batch > 0 or not waits) then
+  if holder[2] then call('ZREM', waiting, session) end -- it no longer waits
+elseif #batch < limit then
   call('ZADD', waiting, turn, session)
+  if lease then
+    -- Nothing tells that an HTTP caller has gone. One that waits asks again within a minute.
+    for _, other in ipairs(call('ZRANGEBYSCORE', waiting, '-inf', turn - 70000, 'LIMIT', 0, 100)) do
+      if string.sub(other, 1, 5) == 'http-' then call('ZREM', waiting, other) end
+    end
+  end
   if passed_over then
     -- Only whoever has not asked since that work came, or two nodes without room for it would wake each other for ever.
     local first = call('ZRANGE', waiting, 0, 0, 'WITHSCORES')
     if tonumber(first[2]) < (tonumber(owed[5] or nil) or 0) then wake(pool) end
   end
-  tell_next()
 end
+if #batch < limit then tell_next() end
 commit()
 return reply

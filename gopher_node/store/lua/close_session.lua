@@ -8,7 +8,7 @@ call('DEL', P .. 'session:' .. session)
 stop_waiting(session)
 for _, id in ipairs(ids) do
   local job = call('HMGET', P .. 'job:' .. id, 'type', 'priority', 'group', 'attempt', 'started', 'node', 'cancel', 'retention',
-                   'watched', 'state', 'session')
+                   'watched', 'state', 'session', 'callback')
   local running = job[10] == 'processing'
   local ours = running and job[11] == session
   local state = job[7] and 'cancelled' or 'enqueued'
@@ -21,9 +21,10 @@ for _, id in ipairs(ids) do
     if state == 'enqueued' then
       total('released')
       enqueue(id, job[1], job[2], job[3] or '', true)
+      tell_followers(id, job[9])
     else
       call('HSET', P .. 'job:' .. id, 'finished', now)
-      finish(id, job[1], job[2], state, tonumber(job[8] or nil))
+      finish(id, job[1], job[2], state, tonumber(job[8] or nil), job[12])
       if job[9] then tell_watchers(id) end
     end
   end

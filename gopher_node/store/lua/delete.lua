@@ -1,24 +1,48 @@
 #!lua flags=allow-oom
--- delete(id): forgets a job that is not running.
--- Answers the state it had, 'processing' if it runs and therefore stays, or nil if there is no such job.
-local id = ARGV[2]
-local job = call('HMGET', P .. 'job:' .. id, 'state', 'type', 'priority', 'group', 'tags', 'retention', 'watched')
-local state, kind, priority = job[1], job[2], job[3]
-if not state then return false end
-if state == 'processing' then return state end
-if state == 'completed' or state == 'failed' or state == 'cancelled' then
-  forget_final(id, state, kind, priority, job[5], job[6])
-else
-  if state == 'enqueued' then
-    call('ZREM', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. (job[4] or ''), id)
-    tidy_lane(priority, kind, job[4] or '')
-  else
-    call('ZREM', P .. (state == 'scheduled' and 'due' or 'blocked'), id)
+-- delete(operation, states, id…): forgets jobs that are not running.
+--   ARGV[2] id of this operation: told again, it is answered the same; ARGV[3] states that are to be deleted
+-- Answers for each id {state before, 'deleted'}, or {state, state} if it stays, or nil if there is no such job.
+local operation = ARGV[2]
+local wanted = words(ARGV[3])
+local answers = {}
+
+-- Nothing of the jobs is left that could tell a repeat what became of them.
+local told = call('GET', P .. 'reply:' .. operation)
+if told then
+  for state, now_is in string.gmatch(told, '(%S+):(%S+)') do
+    answers[#answers + 1] = state ~= '-' and {state, now_is}
   end
-  count(state, priority, kind, -1)
-  forget(id, kind, job[5])
+  return answers
 end
-if job[7] then tell_watchers(id) end
-total('deleted')
+
+local function delete_one(id)
+  local job = call('HMGET', P .. 'job:' .. id, 'state', 'type', 'priority', 'group', 'tags', 'retention', 'watched')
+  local state, kind, priority = job[1], job[2], job[3]
+  if not state then return false end
+  if state == 'processing' or not wanted[state] then return {state, state} end
+  if state == 'completed' or state == 'failed' or state == 'cancelled' then
+    forget_final(id, state, kind, priority, job[5], job[6])
+  else
+    if state == 'enqueued' then
+      call('ZREM', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. (job[4] or ''), id)
+      tidy_lane(priority, kind, job[4] or '')
+    else
+      call('ZREM', P .. (state == 'scheduled' and 'due' or 'blocked'), id)
+    end
+    count(state, priority, kind, -1)
+    forget(id, kind, job[5])
+  end
+  if job[7] then tell_watchers(id) end
+  total('deleted')
+  return {state, 'deleted'}
+end
+
+local reply = {}
+for n = 4, #ARGV do
+  local answer = delete_one(ARGV[n])
+  answers[n - 3] = answer
+  reply[n - 3] = answer and answer[1] .. ':' .. answer[2] or '-:-'
+end
+if totals.deleted then call('SET', P .. 'reply:' .. operation, table.concat(reply, ' '), 'PX', 60000) end
 commit()
-return state
+return answers

@@ -1,7 +1,14 @@
 #!lua flags=allow-oom
--- open_pool(pool, type…): from now on the types of this pool that have work stand in its ready indexes.
-local pool = ARGV[2]
-for i = 3, #ARGV do
+-- open_pool(pool, most, type…): from now on the types of this pool that have work stand in its ready indexes.
+--   ARGV[3] how many pools a type may be in for a new one to be opened, or '' for any number
+-- Answers 1, or 0 if the pool is new and one of its types is in too many: each of them makes a new job dearer.
+local pool, most = ARGV[2], tonumber(ARGV[3])
+if most and not call('ZSCORE', P .. 'pools', pool) then
+  for i = 4, #ARGV do
+    if call('SCARD', P .. 'pools-of:' .. ARGV[i]) >= most then return 0 end
+  end
+end
+for i = 4, #ARGV do
   local kind = ARGV[i]
   call('SADD', P .. 'pool:' .. pool, kind)
   call('SADD', P .. 'pools-of:' .. kind, pool)

@@ -5,15 +5,24 @@
 --
 -- A job and what belongs to it:
 --   job:<id>                     HASH    type state priority group payload created due timeout max_retries max_crashes
---                                        retention tags attempt errors crashes nonce session node started finished
+--                                        retention tags callback attempt errors crashes nonce session node started finished
 --                                        result progress cancel watched settled operation; what is absent is empty or 0
+--                                        operation: "<id of the last call that changed it>:<…>", so that a repeat of
+--                                        that call, told because its answer was lost, is known and answered alike
+--                                        watched: 1 if somebody waits for its end, 2 if for every change
+--                                        requeued: when an operator last gave it back
+--                                        counted: the attempt whose error is counted already
+--                                        unheard: how often in a row an HTTP lease ended without a sign of its worker
+--                                        Only while it runs under an HTTP lease: lease (its length in ms) deadline
+--                                        (where no heartbeat gets it beyond) renewed (by the last heartbeat) open (may
+--                                        be settled without a token)
 --   payload:<id> result:<id>     STRING  bodies above 1 KiB, so that the hash stays a listpack
 --   attempts:<id>                LIST    one JSON object for each attempt that ended in anything but completion, the last 20
 -- The state indexes. Each id stands in exactly one, which matches its state:
 --   lane:<priority>:<type>:<group>  ZSET  enqueued: id by place, so oldest first
 --   due                          ZSET    scheduled: id by due time
 --   blocked                      ZSET    blocked: id by creation
---   processing                   ZSET    processing: id by the hard deadline of its lease
+--   processing                   ZSET    processing: id by the hard deadline of its lease; by the end of an HTTP lease
 --   final:<state>                ZSET    completed, failed, cancelled: id by finish time
 -- Indexes for listing and for pruning:
 --   final:<state>:<type>         ZSET    id by finish time
@@ -21,6 +30,7 @@
 --   expiring                     ZSET    completed and cancelled jobs with a retention of their own, by its end
 -- What is served next:
 --   groups:<priority>:<type>     ZSET    groups whose lane has jobs, by turn
+--   lanes:<priority>:<type>      ZSET    the same groups by name, for lists; the lane without a group is not among them
 --   ready:<priority>:<pool>      ZSET    types of the pool that have jobs, by when they may next be served
 --   credit:<pool>                HASH    priority -> share of claims it is still owed; woken -> turn of the last arrival
 --                                        for which a session was woken
@@ -29,13 +39,27 @@
 --   wake:<pool>                  LIST    one token for each session that should ask again
 -- Holders:
 --   sessions                     HASH    session -> "<renewals>:<lease in ms>:<node>"
---   session:<session>            HASH    node lease claim batch
---   held:<session>               SET     ids of the jobs it holds
+--   session:<session>            HASH    node lease claim batch; the id of an HTTP claim is a session too, but stands not
+--                                        in `sessions`, and its hash is only there to repeat an answer, so it expires
+--   held:<session>               SET     ids of the jobs it holds; none for an HTTP claim
 -- The rest:
 --   seq turn layout              STRING  last place given; last turn given; version of this layout
+--   once:<hash of key>           STRING  "<created> <seed> <fingerprint>" of the call that first used an idempotency key
+--   reply:<operation>            STRING  what a call answered that leaves no trace in jobs; for a minute, told again
 --   counts                       HASH    <state>:<priority>:<type> -> jobs
---   totals                       HASH    what happened -> how often, since the namespace began
---   ended, session:<session>     pub/sub channels: ids of watched jobs that ended or went; ids the session should cancel
+--   totals-by-type               HASH    <what>:<type> -> how often it happened to jobs of the type, since the namespace
+--                                        began; '' -> number of types counted: those beyond a thousand are (other)
+--   totals                       HASH    whatever else happened -> how often
+--   minute                       HASH    what, <what>:<type> -> "<total> <of it in the minute>" at the last tick; '' -> that
+--                                        minute in ms
+--   history                      ZSET    a JSON object for each minute, by its ms; two days
+--   nodes                        HASH    node -> "<ms of its last report> <JSON>"
+--   keys keys-used               HASH    key's id -> JSON; key's id -> ms of its last use
+--   keys-revoked                 ZSET    ids of keys that were revoked within a day, by ms
+--   rate:<key's id>              STRING  "<ms> <fill> <limit> <window>" of its leaky bucket, until that is empty
+--   keys                         pub/sub channel: a key's id whenever it has changed
+--   ended changed                pub/sub channels: ids of watched jobs that ended or went; of followed ones that changed
+--   session:<session>            pub/sub channel: ids of jobs that the session should cancel
 --
 -- A script checks first and writes after, and never fails once it has written: Redis does not roll back. So what is
 -- published is gathered, and sent by commit() when all is written: a user may lack the right to.
@@ -45,7 +69,9 @@ local call = redis.call
 local PRIORITIES = {'4', '3', '2', '1'}
 local INLINE = 1024           -- bytes of a body that may stand in the job's hash
 local ATTEMPTS_KEPT = 20
+local NODE_SILENT = 60000     -- ms after which a node that reports nothing is taken for gone
 local FRONT = -4e15           -- places from here on come before all that seq gives
+local TYPES_COUNTED = 1000    -- types that have totals of their own
 local TURN = 1 / 1024         -- the smallest step between two turns of one millisecond
 
 local now = tonumber(ARGV[1])
@@ -71,6 +97,30 @@ local function count(state, priority, kind, by)
 end
 local function total(what, by)
   totals[what] = (totals[what] or 0) + (by or 1)
+end
+
+-- What happens to jobs is counted for their types alone; `field` is '<what>:<type>'. Whoever wants it for all adds up.
+local typed_totals = {}
+local function total_of(field)
+  typed_totals[field] = (typed_totals[field] or 0) + 1
+end
+local function write_typed_totals()
+  local key = P .. 'totals-by-type'
+  for field, by in pairs(typed_totals) do
+    if call('HINCRBY', key, field, by) == by then -- the field is new, and so its type may be
+      local what, kind = string.match(field, '^(.-):(.*)$')
+      local known = 0
+      for _, other in ipairs({'submitted', 'completed', 'failed', 'retried', 'crashed', 'cancelled'}) do
+        known = known + call('HEXISTS', key, other .. ':' .. kind)
+      end
+      if known == 1 and tonumber(call('HGET', key, '') or 0) >= TYPES_COUNTED then
+        call('HDEL', key, field)
+        call('HINCRBY', key, what .. ':(other)', by)
+      elseif known == 1 then
+        call('HINCRBY', key, '', 1)
+      end
+    end
+  end
 end
 
 local publications = {}
@@ -110,8 +160,9 @@ end
 local function wake(pool, arrival)
   if call('ZPOPMIN', P .. 'waiting:' .. pool)[1] then
     local list = P .. 'wake:' .. pool
-    call('RPUSH', list, '1')
-    call('PEXPIRE', list, 10000) -- a token that nobody took in time would only cause an idle claim
+    -- A token that nobody took in time would only cause an idle claim. HTTP workers that poll and do not wait leave many.
+    if call('RPUSH', list, '1') > 1000 then call('LPOP', list) end
+    call('PEXPIRE', list, 10000)
     if arrival then call('HSET', P .. 'credit:' .. pool, 'woken', arrival) end
   end
 end
@@ -121,11 +172,16 @@ local function stop_waiting(session)
   for _, pool in ipairs(call('ZRANGE', P .. 'pools', 0, -1)) do call('ZREM', P .. 'waiting:' .. pool, session) end
 end
 
+local function leave_turns(priority, kind, group)
+  call('ZREM', P .. 'groups:' .. priority .. ':' .. kind, group)
+  if group ~= '' then call('ZREM', P .. 'lanes:' .. priority .. ':' .. kind, group) end
+end
+
 -- A lane may have run empty: then its group leaves the turn order, and with the last group its type.
 local function tidy_lane(priority, kind, group)
   if call('EXISTS', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group) == 1 then return end
   local groups = P .. 'groups:' .. priority .. ':' .. kind
-  call('ZREM', groups, group)
+  leave_turns(priority, kind, group)
   if call('EXISTS', groups) == 1 then return end
   for _, pool in ipairs(pools_of(kind)) do
     call('ZREM', P .. 'ready:' .. priority .. ':' .. pool, kind)
@@ -144,6 +200,7 @@ local function commit()
     entered = entered + #members / 2
     local pools = pools_of(kind)
     if call('ZADD', P .. 'groups:' .. priority .. ':' .. kind, 'NX', next_turn(), group) == 1 then
+      if group ~= '' then call('ZADD', P .. 'lanes:' .. priority .. ':' .. kind, 0, group) end
       for _, pool in ipairs(pools) do
         call('ZADD', P .. 'ready:' .. priority .. ':' .. pool, 'NX', turn, kind)
       end
@@ -157,6 +214,7 @@ local function commit()
     if by ~= 0 and call('HINCRBY', P .. 'counts', field, by) == 0 then call('HDEL', P .. 'counts', field) end
   end
   for what, by in pairs(totals) do call('HINCRBY', P .. 'totals', what, by) end
+  write_typed_totals()
   for _, one in ipairs(publications) do redis.pcall('PUBLISH', one[1], one[2]) end
 end
 
@@ -169,19 +227,52 @@ local function put_body(name, id, body, fields)
   end
 end
 
--- finish(...): the job's own hash is already written; this moves it to the index of its final state.
+-- call_back(...): stores the job that tells a callback's url of this end. A job that tells of another has no callback itself.
+-- Its id is a UUID of version 7 out of the time, a number that seq gives once, and the end of the other's id: what Lua gives
+-- for random numbers is the same in every script.
+local CALLBACK_TYPE, CALLBACK_PRIORITY, CALLBACK_RETRIES, CALLBACK_CRASHES = 'job_callback', '2', 8, 3
+local CALLBACK_RESULT = 65536 -- bytes of a result that is told
+local function call_back(id, kind, state, url)
+  local attempt, created, result = unpack(call('HMGET', P .. 'job:' .. id, 'attempt', 'created', 'result'))
+  local omitted, error = '', nil
+  if state ~= 'completed' then
+    local last = call('LINDEX', P .. 'attempts:' .. id, -1)
+    error = last and string.match(last, ',"error":(.*)}$') -- it is the last member; inside a text the quotes are escaped
+  elseif not result then
+    if call('STRLEN', P .. 'result:' .. id) > CALLBACK_RESULT then omitted = ',"result_omitted":true' end
+    result = omitted == '' and call('GET', P .. 'result:' .. id)
+  end
+  local time, number = string.format('%012x', now), call('INCR', P .. 'seq')
+  local last = string.match(string.lower(id), string.rep('%x', 12) .. '$') or '000000000000'
+  local new = string.format('%s-%s-7%03x-8%03x-%s', string.sub(time, 1, 8), string.sub(time, 9), number % 4096,
+                            math.floor(number / 4096) % 4096, last)
+  local fields = {'type', CALLBACK_TYPE, 'state', 'enqueued', 'priority', CALLBACK_PRIORITY, 'created', now,
+                  'max_retries', CALLBACK_RETRIES, 'max_crashes', CALLBACK_CRASHES}
+  put_body('payload', new,
+           '{"url":' .. cjson.encode(url) .. ',"job_id":' .. cjson.encode(id) .. ',"type":"' .. kind .. '","status":"' .. state ..
+           '","attempt":' .. (attempt or 0) .. ',"created":' .. created .. string.format(',"finished":%.0f', now) ..
+           ',"result":' .. (result or 'null') .. omitted .. ',"error":' .. (error or 'null') .. '}', fields)
+  call('HSET', P .. 'job:' .. new, unpack(fields))
+  enqueue(new, CALLBACK_TYPE, CALLBACK_PRIORITY, '')
+  total_of('submitted:' .. CALLBACK_TYPE)
+end
+
+-- finish(...): the job's own hash and its last attempt are written; this moves it to the index of its final state, and
+-- stores the job that tells its callback, if it has one.
 local finals, expiring = {}, {}
 local finished = 0
-local function finish(id, kind, priority, state, retention)
+local function finish(id, kind, priority, state, retention, callback)
+  local of_type = state .. ':' .. kind
   add(finals, state, now, id)
-  add(finals, state .. ':' .. kind, now, id)
+  add(finals, of_type, now, id)
   if retention and state ~= 'failed' then
     expiring[#expiring + 1] = now + retention
     expiring[#expiring + 1] = id
   end
   count(state, priority, kind, 1)
-  total(state)
+  total_of(of_type)
   finished = finished + 1
+  if callback then call_back(id, kind, state, callback) end
 end
 local function commit_finals()
   for name, members in pairs(finals) do
@@ -200,8 +291,18 @@ local function record_attempt(id, attempt, outcome, started, node, error)
   call('LTRIM', key, -ATTEMPTS_KEPT, -1)
 end
 
+-- A job that somebody follows is told of at every change; one that is only waited for, when it ends.
+local function tell_followers(id, watched)
+  if watched == '2' then publish('changed', id) end
+end
+
 local function tell_watchers(id)
   publish('ended', id)
+end
+
+-- What a job has only while it runs under an HTTP lease.
+local function end_lease(key)
+  call('HDEL', key, 'lease', 'deadline', 'renewed', 'open', 'unheard')
 end
 
 -- forget(id, kind, tags): the job stands in no state index any more; nothing of it stays.
@@ -245,19 +346,36 @@ local function prune(limit, keep)
   return gone
 end
 
--- store_job(at): stores the new job whose fields start at ARGV[at], unless its id is known. Returns
+-- What tells an operation again, because its answer was lost, from one that is new: a job that it changed has its id, and
+-- behind that the state before. Where no job is left to have it, the answer itself is kept, as reply:<operation>.
+local function answered_before(operation, mark)
+  if mark and string.sub(mark, 1, #operation + 1) == operation .. ':' then return string.sub(mark, #operation + 2) end
+end
+
+local function words(text)
+  local found = {}
+  for word in string.gmatch(text, '%S+') do found[word] = true end
+  return found
+end
+
+-- A due time as it is asked for: a time, or a delay from some time on; '' is neither.
+local function due_time(due, delay, from)
+  return tonumber(due) or (tonumber(delay) and from + tonumber(delay)) or nil
+end
+
+-- store_job(at, operation): stores the new job whose fields start at ARGV[at], unless its id is known. Returns
 -- {state, created?, created in ms, due in ms or false}; a repeat gets the state that the job has by now.
---   ARGV[at…] = id type priority group payload due delay timeout max_retries max_crashes retention tags
-local NEW_JOB_FIELDS = 12
-local function store_job(at)
-  local id, kind, priority, group, payload, due, delay, timeout, max_retries, max_crashes, retention, tags =
+--   ARGV[at…] = id type priority group payload due delay timeout max_retries max_crashes retention tags callback
+local NEW_JOB_FIELDS = 13
+local function store_job(at, operation)
+  local id, kind, priority, group, payload, due, delay, timeout, max_retries, max_crashes, retention, tags, callback =
     unpack(ARGV, at, at + NEW_JOB_FIELDS - 1)
   local key = P .. 'job:' .. id
   if call('EXISTS', key) == 1 then
     local had = call('HMGET', key, 'state', 'created', 'due')
     return {had[1], 0, tonumber(had[2]), tonumber(had[3] or nil) or false}
   end
-  due = tonumber(due) or (tonumber(delay) and now + tonumber(delay)) or nil
+  due = (due ~= '' or delay ~= '') and due_time(due, delay, now) or nil
   local state = due and due > now and 'scheduled' or 'enqueued'
   local fields = {'type', kind, 'state', state, 'priority', priority, 'created', now,
                   'max_retries', max_retries, 'max_crashes', max_crashes}
@@ -271,6 +389,8 @@ local function store_job(at)
   set('timeout', timeout)
   set('retention', retention)
   set('tags', tags)
+  if callback ~= '' then set('callback', callback) end
+  if operation then set('operation', operation .. ':') end
   if due then set('due', due) end
   put_body('payload', id, payload, fields)
   call('HSET', key, unpack(fields))
@@ -281,6 +401,6 @@ local function store_job(at)
   else
     enqueue(id, kind, priority, group)
   end
-  total('submitted')
+  total_of('submitted:' .. kind)
   return {state, 1, now, due or false}
 end

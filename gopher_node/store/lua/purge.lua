@@ -1,11 +1,18 @@
 #!lua flags=allow-oom
--- purge(type, priority or '', cursor): deletes waiting jobs of a type, up to 200 a call: first those in its lanes, then
--- the scheduled ones, for which it looks through `due` a thousand at a time.
+-- purge(type, priority or '', cursor, operation): deletes waiting jobs of a type, up to 200 a call: first those in its
+-- lanes, then the scheduled ones, for which it looks through `due` a thousand at a time.
 --   ARGV[4] '0', then the cursor of the last call: score and id of the last job looked at that stays
+--   ARGV[5] id of this call: told again, it is answered the same
 -- Answers {jobs deleted, cursor for the next call, or '' when all are gone}.
-local kind, only, cursor = ARGV[2], ARGV[3], ARGV[4]
+local kind, only, cursor, operation = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local LIMIT, LOOK = 200, 1000
 local gone = 0
+
+local told = call('GET', P .. 'reply:' .. operation)
+if told then
+  local number, next_cursor = string.match(told, '^(%d+) (.*)$')
+  return {tonumber(number), next_cursor}
+end
 
 local function drop(id, state, priority, tags, watched)
   count(state, priority, kind, -1)
@@ -57,5 +64,6 @@ if gone < LIMIT then
   end
   if 2 * looked == #found and looked < LOOK then cursor = '' end
 end
+if gone > 0 then call('SET', P .. 'reply:' .. operation, gone .. ' ' .. cursor, 'PX', 60000) end
 commit()
 return {gone, cursor}

@@ -1,17 +1,31 @@
 #!lua flags=allow-oom
--- reap('session', session, renewals, limit) | reap('overdue', n, (id, nonce)…): takes jobs back from a holder that is
--- gone. Each take counts as a crash; a job with no crashes left fails, any other goes to the front of its lane.
+-- reap('session', session, renewals, limit) | reap('overdue', n, (id, nonce, end)…): takes jobs back from a holder that
+-- is gone. Each take counts as a crash; a job with no crashes left fails, any other goes to the front of its lane.
 -- The caller judged, by its own clock, that the session stood still at `renewals`, or that these leases are past their
--- hard deadline. A session that has been renewed since, and a lease that is no longer the job's, keep what they hold.
+-- end. A session that has been renewed since, and a lease that is no longer the job's or ends later, keep what they hold.
+-- An HTTP lease without a single heartbeat is a release as long as that does not go on: `max_crashes` times in a row.
 -- A session loses its right to claim at once, and vanishes with its last job.
 -- Answers {jobs taken, jobs that the session still holds}.
 local taken = 0
 
-local function take_back(id, expected_nonce, expected_session)
+local function why(expected_nonce, unheard, deadline, ends)
+  local code, message = 'lease-expired', 'The run outlived its hard deadline and was not settled.'
+  if not expected_nonce then
+    code, message = 'crashed', 'The node that ran this job stopped renewing its session.'
+  elseif unheard then
+    message = "The worker's lease ended without a heartbeat."
+  elseif deadline and ends < tonumber(deadline) then
+    message = 'The worker stopped renewing its lease.'
+  end
+  return string.format('{"code":"%s","message":"%s"}', code, message)
+end
+
+local function take_back(id, expected_nonce, expected_end, expected_session)
   local key = P .. 'job:' .. id
   local job = call('HMGET', key, 'state', 'nonce', 'session', 'type', 'priority', 'group', 'attempt', 'crashes',
-                   'max_crashes', 'cancel', 'started', 'node', 'retention', 'watched')
-  local session, kind, priority = job[3], job[4], job[5]
+                   'max_crashes', 'cancel', 'started', 'node', 'retention', 'watched', 'lease', 'deadline', 'renewed',
+                   'unheard', 'callback')
+  local session, kind, priority, lease = job[3], job[4], job[5], job[15]
   -- What does not match its job is only struck off, or it would be found here for ever.
   if job[1] ~= 'processing' then call('ZREM', P .. 'processing', id) end
   if expected_session and (job[1] ~= 'processing' or session ~= expected_session) then
@@ -19,21 +33,33 @@ local function take_back(id, expected_nonce, expected_session)
     return
   end
   if job[1] ~= 'processing' or expected_nonce and job[2] ~= expected_nonce then return end
-  local crashes = (tonumber(job[8] or nil) or 0) + 1
-  local state = job[10] and 'cancelled' or crashes > tonumber(job[9]) and 'failed' or 'enqueued'
+  local ends = tonumber(call('ZSCORE', P .. 'processing', id) or nil)
+  if expected_end and ends ~= expected_end then return end
+  local crashes, max_crashes = tonumber(job[8] or nil) or 0, tonumber(job[9])
+  local unheard = lease and not job[17]
+  local times = (tonumber(job[18] or nil) or 0) + 1
+  local crashed = not unheard or times > max_crashes
+  if crashed then crashes = crashes + 1 end
+  local state = job[10] and 'cancelled' or crashes > max_crashes and 'failed' or 'enqueued'
   call('ZREM', P .. 'processing', id)
-  call('SREM', P .. 'held:' .. session, id)
-  call('HSET', key, 'state', state, 'crashes', crashes)
-  record_attempt(id, job[7], 'crashed', job[11], job[12],
-                 expected_nonce and '{"code":"lease-expired","message":"The run outlived its hard deadline and was not settled."}'
-                 or '{"code":"crashed","message":"The node that ran this job stopped renewing its session."}')
+  if lease then
+    end_lease(key)
+  else
+    call('SREM', P .. 'held:' .. session, id)
+  end
+  call('HSET', key, 'state', state)
+  if crashed then call('HSET', key, 'crashes', crashes) end
+  if unheard then call('HSET', key, 'unheard', math.min(times, max_crashes)) end
+  record_attempt(id, job[7], crashed and 'crashed' or 'released', job[11], job[12],
+                 why(expected_nonce, unheard, job[16], ends))
   count('processing', priority, kind, -1)
-  total('crashed')
+  if crashed then total_of('crashed:' .. kind) elseif state == 'enqueued' then total('released') end
   if state == 'enqueued' then
     enqueue(id, kind, priority, job[6] or '', true)
+    tell_followers(id, job[14])
   else
     call('HSET', key, 'finished', now)
-    finish(id, kind, priority, state, tonumber(job[13] or nil))
+    finish(id, kind, priority, state, tonumber(job[13] or nil), job[19])
     if job[14] then tell_watchers(id) end
   end
   taken = taken + 1
@@ -48,12 +74,12 @@ if ARGV[2] == 'session' then
     stop_waiting(session)
     local ids = call('SRANDMEMBER', P .. 'held:' .. session, limit)
     table.sort(ids)
-    for _, id in ipairs(ids) do take_back(id, nil, session) end
+    for _, id in ipairs(ids) do take_back(id, nil, nil, session) end
     left = call('SCARD', P .. 'held:' .. session)
     if left == 0 then call('HDEL', P .. 'sessions', session) end
   end
 else
-  for n = 1, tonumber(ARGV[3]) do take_back(ARGV[2 + 2 * n], ARGV[3 + 2 * n]) end
+  for at = 4, 1 + 3 * tonumber(ARGV[3]), 3 do take_back(ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])) end
 end
 commit_finals()
 commit()

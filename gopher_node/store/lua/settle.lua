@@ -2,22 +2,24 @@
 -- settle(keep…, count, settlement…): ends leases: complete, retry, fail, cancelled, release.
 --   ARGV[2..4] how long completed and cancelled jobs are kept in ms, and how many of each
 --   ARGV[5] number of settlements; then for each:
---     outcome, id, attempt, nonce, body (result or error as JSON), delay in ms, number of follow-ups, twelve fields each
+--     outcome, id, attempt, nonce, body (result or error as JSON), delay in ms, number of follow-ups, thirteen fields each
 -- Answers for each the state the job was given, or 'stale' if the lease is no longer the job's. A settlement that was
 -- already carried out is answered as it was then, and changes nothing: its reply may have been lost.
 local keep = {completed = tonumber(ARGV[2]), cancelled = tonumber(ARGV[3]), jobs = tonumber(ARGV[4])}
 local answers = {}
 local processing, held = {}, {}
 
-local function leave_processing(id, session)
+local function leave_processing(id, session, lease)
   processing[#processing + 1] = id
+  if lease then return end -- an HTTP lease: no session holds it
   held[session] = held[session] or {}
   held[session][#held[session] + 1] = id
 end
 
 local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, at)
   local key = P .. 'job:' .. id
-  local job = call('HMGET', key, 'state', 'nonce', 'attempt', 'settled', 'type', 'priority', 'session', 'retention', 'watched')
+  local job = call('HMGET', key, 'state', 'nonce', 'attempt', 'settled', 'type', 'priority', 'session', 'retention', 'watched',
+                   'lease', 'callback')
   if job[4] and string.sub(job[4], 1, #nonce + 1) == nonce .. ':' then return string.sub(job[4], #nonce + 2) end
   if job[1] ~= 'processing' or job[2] ~= nonce or job[3] ~= attempt then
     total('stale')
@@ -25,10 +27,12 @@ local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, 
   end
   local kind, priority = job[5], job[6]
   -- What only an unsuccessful end needs.
-  local group, errors, max_retries, cancel, started, node
+  local group, errors, max_retries, cancel, started, node, counted, unheard
   if outcome ~= 'complete' then
-    group, errors, max_retries, cancel, started, node =
-      unpack(call('HMGET', key, 'group', 'errors', 'max_retries', 'cancel', 'started', 'node'))
+    group, errors, max_retries, cancel, started, node, counted, unheard =
+      unpack(call('HMGET', key, 'group', 'errors', 'max_retries', 'cancel', 'started', 'node', 'counted', 'unheard'))
+    -- A run whose error was counted is not handed back for nothing.
+    if outcome == 'release' and counted == attempt then outcome = 'retry' end
   end
   errors = tonumber(errors or nil) or 0
   local state
@@ -39,7 +43,7 @@ local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, 
   elseif outcome == 'release' then
     state = cancel and 'cancelled' or 'enqueued'
   else
-    errors = errors + 1
+    if counted ~= attempt then errors = errors + 1 end
     if outcome == 'fail' then
       state = 'failed'
     elseif cancel then
@@ -62,7 +66,8 @@ local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, 
   if state == 'completed' or state == 'failed' or state == 'cancelled' then set('finished', now) end
   call('HSET', key, unpack(fields))
   count('processing', priority, kind, -1)
-  leave_processing(id, job[7])
+  leave_processing(id, job[7], job[10])
+  if job[10] or unheard then end_lease(key) end
   if outcome ~= 'complete' then
     local ended = outcome == 'release' and 'released' or outcome == 'cancelled' and 'cancelled' or 'error'
     record_attempt(id, attempt, ended, started, node, body ~= '' and body or nil)
@@ -70,15 +75,16 @@ local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, 
 
   if state == 'enqueued' then
     enqueue(id, kind, priority, group or '', outcome == 'release')
-    total(outcome == 'release' and 'released' or 'retried')
+    if outcome == 'release' then total('released') else total_of('retried:' .. kind) end
   elseif state == 'scheduled' then
     call('ZADD', P .. 'due', now + delay, id)
     count('scheduled', priority, kind, 1)
-    total('retried')
+    total_of('retried:' .. kind)
   else
-    finish(id, kind, priority, state, tonumber(job[8] or nil))
+    finish(id, kind, priority, state, tonumber(job[8] or nil), job[11])
     if job[9] then tell_watchers(id) end
   end
+  if state == 'enqueued' or state == 'scheduled' then tell_followers(id, job[9]) end
   if state == 'completed' then
     for n = 1, follow_ups do store_job(at + (n - 1) * NEW_JOB_FIELDS) end
   end

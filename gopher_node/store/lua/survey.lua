@@ -1,11 +1,16 @@
 #!lua flags=no-writes
--- survey(limit): what a reaper looks at: all sessions, and running jobs that are past their hard deadline.
--- Answers {server time in ms, {session, "<renewals>:<lease>:<node>"…}, {{id, nonce, started, deadline}…}}.
+-- survey(limit): what a reaper looks at: all sessions, and running jobs that are past the end of their lease.
+-- Answers {server time in ms, {session, "<renewals>:<lease>:<node>"…}, {{id, nonce, since, end, lease}…}}. `since` is when
+-- that end was set: at the last heartbeat, or at the claim. `lease` is 0 if the end is the run's hard deadline.
 local overdue = {}
 local found = call('ZRANGEBYSCORE', P .. 'processing', '-inf', now, 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[2]))
 for i = 1, #found, 2 do
-  local job = call('HMGET', P .. 'job:' .. found[i], 'nonce', 'started')
+  local job = call('HMGET', P .. 'job:' .. found[i], 'nonce', 'started', 'lease', 'deadline', 'renewed')
+  local ends = tonumber(found[i + 1])
+  -- A heartbeat does not move a hard deadline: that was set at the claim.
+  local lapses = job[3] and ends < tonumber(job[4])
   -- A nil would end the reply here. An id without a job is told all the same: reaping strikes it off.
-  overdue[#overdue + 1] = {found[i], job[1] or '', tonumber(job[2] or nil) or 0, tonumber(found[i + 1])}
+  overdue[#overdue + 1] = {found[i], job[1] or '', tonumber(lapses and job[5] or job[2] or nil) or 0, ends,
+                             lapses and tonumber(job[3]) or 0}
 end
 return {now, call('HGETALL', P .. 'sessions'), overdue}

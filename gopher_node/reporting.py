@@ -1,0 +1,112 @@
+"""What a node says of itself in the store, for whoever asks any node which others there are and what they do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from gopher_node.errors import StoreError
+from gopher_node.store import Store
+from gopher_node.telemetry import Events
+from gopher_node.worker.status import WorkerStatus
+
+REPORT_EVERY = 10.0
+"""Seconds; the store forgets a node after six times as long without a report."""
+
+_COUNTED = ("completed", "failed", "cancelled", "crashed")
+
+
+class Rates:
+    """What was done, and how busy the slots were, within the last minute. `look` takes it down once a second."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._looks: deque[tuple[float, Mapping[str, int], float]] = deque(maxlen=61)
+
+    def look(self, counts: Mapping[str, int], busy: float) -> None:
+        """`counts` only ever grow; `busy` is the part of the slots that is taken."""
+        self._looks.append((self._clock(), {what: counts[what] for what in _COUNTED}, busy))
+
+    def per_minute(self) -> dict[str, float]:
+        if len(self._looks) < 2:
+            return dict.fromkeys(_COUNTED, 0.0)
+        (began, before, _), (ended, after, _) = self._looks[0], self._looks[-1]
+        # What a node did in its first seconds is no rate yet, so a shorter time counts as a minute.
+        minutes = max(ended - began, 60.0) / 60
+        return {what: round((after[what] - before[what]) / minutes, 3) for what in _COUNTED}
+
+    @property
+    def utilisation(self) -> float:
+        return round(sum(busy for _, _, busy in self._looks) / len(self._looks), 4) if self._looks else 0.0
+
+
+class Reporter:
+    """
+    Reports the node at its start, every ten seconds, and when it begins to drain; a clean stop takes it back.
+
+    `fixed` is what stays the same; `worker` tells how the worker is, where there is one, and `http_workers` who else
+    works through this node.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        events: Events,
+        fixed: Mapping[str, Any],
+        worker: Callable[[], WorkerStatus] | None,
+        http_workers: Callable[[], Sequence[Mapping[str, Any]]] = lambda: (),
+        *,
+        every: float = REPORT_EVERY,
+    ) -> None:
+        self._store = store
+        self._events = events
+        self._fixed = fixed
+        self._worker = worker
+        self._http_workers = http_workers
+        self._every = every
+        self._rates = Rates()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        reported, draining = -self._every, False
+        try:
+            while True:
+                status = self._worker() if self._worker is not None else None
+                self._rates.look(self._events.counts, status.busy / status.slots if status and status.slots else 0.0)
+                begins_to_drain = status is not None and status.draining and not draining
+                if time.monotonic() - reported >= self._every or begins_to_drain:
+                    reported, draining = time.monotonic(), status is not None and status.draining
+                    await self._report(status)
+                await asyncio.sleep(min(1.0, self._every))
+        finally:
+            # Whoever is cut off here is forgotten a minute later.
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._store.nodes.forget(self._fixed["id"])
+
+    async def _report(self, status: WorkerStatus | None) -> None:
+        try:
+            await self._store.nodes.report(self._fixed["id"], orjson.dumps(self.record(status)))
+        except StoreError as error:
+            self._events.store_down(error)
+
+    def record(self, status: WorkerStatus | None) -> dict[str, Any]:
+        counts: Counter[str] = self._events.counts
+        return {
+            **self._fixed,
+            "slots": status.slots if status else 0,
+            "running": status.busy if status else 0,
+            "stuck": status.stuck if status else 0,
+            "draining": status.draining if status else False,
+            "session": status.session if status else None,
+            **{what: counts[what] for what in _COUNTED},
+            "per_minute": self._rates.per_minute(),
+            "utilisation": self._rates.utilisation,
+            "http_workers": self._http_workers(),
+        }

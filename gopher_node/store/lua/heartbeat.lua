@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- heartbeat(n, (id, attempt, nonce, lease, progress)…): the workers that hold these HTTP leases live: each lasts its length
+-- again from now on, but not beyond its hard deadline.
+--   ARGV[2] number of leases; then for each: id, attempt, nonce, its new length in ms or '', how far the run is or ''
+-- Answers for each {end of the lease in ms, 1 if the job is to be cancelled else 0}, or nil if it is no longer the job's.
+-- A node's own lease is left as it is: that lives by its session. A full store does not stop a progress that comes with
+-- a heartbeat, or the lease would be lost by it; the caller bounds its size.
+local answers = {}
+for n = 1, tonumber(ARGV[2]) do
+  local id, attempt, nonce, length, progress = unpack(ARGV, 5 * n - 2, 5 * n + 2)
+  local key = P .. 'job:' .. id
+  local job = call('HMGET', key, 'state', 'attempt', 'nonce', 'cancel', 'lease', 'deadline', 'unheard', 'watched')
+  if job[1] ~= 'processing' or job[2] ~= attempt or job[3] ~= nonce then
+    answers[n] = false
+  else
+    local ends
+    if job[5] then
+      local lease = tonumber(length) or tonumber(job[5])
+      ends = math.min(now + lease, tonumber(job[6]))
+      call('HSET', key, 'renewed', now, 'lease', lease)
+      call('ZADD', P .. 'processing', ends, id)
+      if job[7] then call('HDEL', key, 'unheard') end
+    else
+      ends = tonumber(call('ZSCORE', P .. 'processing', id))
+    end
+    if progress ~= '' then
+      call('HSET', key, 'progress', progress)
+      tell_followers(id, job[8])
+    end
+    answers[n] = {ends, job[4] and 1 or 0}
+  end
+end
+commit()
+return answers
