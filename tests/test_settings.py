@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import re
@@ -45,6 +46,20 @@ GOOD = {
     "SERVER_PORT": ("9000", "server.port", 9000),
     "SERVER_READ_TIMEOUT": ("20s", "server.read_timeout", 20.0),
     "SERVER_WRITE_TIMEOUT": ("1m", "server.write_timeout", 60.0),
+    "SERVER_ANONYMOUS": ("Yes", "server.anonymous", True),
+    "SERVER_BASE_PATH": ("/jobs/v2/", "server.base_path", "/jobs/v2"),
+    "SERVER_TRUSTED_PROXIES": (
+        "10.0.0.5, fd00::/8",
+        "server.trusted_proxies",
+        [ip_network("10.0.0.5"), ip_network("fd00::/8")],
+    ),
+    "SERVER_CORS_ORIGINS": (
+        "https://A.example.org:443/,http://localhost:3000,http://b.example:80,*",
+        "server.cors_origins",
+        ["https://a.example.org", "http://localhost:3000", "http://b.example", "*"],
+    ),
+    "SERVER_MAX_CONNECTIONS": ("10", "server.max_connections", 10),
+    "SERVER_MAX_CONNECTIONS_PER_ADDRESS": ("5", "server.max_connections_per_address", 5),
     "REDIS_URL": ("REDISS://user@example.org/2", "redis.url", "rediss://user@example.org/2"),
     "REDIS_DB": ("3", "redis.db", 3),
     "REDIS_TIMEOUT": ("500ms", "redis.timeout", 0.5),
@@ -81,6 +96,7 @@ GOOD = {
     "GOPHER_URL": ("http://[::1]:8080", "url", "http://[::1]:8080"),
 }
 SECRETS = ("REDIS_PASSWORD", "SMTP_PASSWORD", "WEBHOOK_SECRET", "PAYMENT_SECRET")
+MASKED = (*SECRETS, "GOPHER_API_KEYS", "GOPHER_PUSH")
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -107,6 +123,7 @@ def test_secrets_are_kept_and_not_shown(name: str) -> None:
 def test_every_setting_is_tried() -> None:
     """No setting is left out of the two tables above."""
     tried = {path for _, path, _ in GOOD.values()} | {"worker.weights", "webhook.allow"}
+    tried |= {"api_keys", "push", "server.tls_cert", "server.tls_key"}
     tried |= {entry.path for entry in SETTINGS for name in entry.env if name in SECRETS}
     assert {entry.path for entry in SETTINGS} == tried
 
@@ -116,6 +133,23 @@ BAD = {
     "SERVER_PORT": ["http", "-1", "65536", "80.0", "8_0"],
     "SERVER_READ_TIMEOUT": ["soon", "0", "-1s", "2h"],
     "SERVER_WRITE_TIMEOUT": ["10 seconds", "0ms"],
+    "SERVER_TLS_CERT": ["a\x00b"],
+    "SERVER_TLS_KEY": ["a\nb"],
+    "SERVER_ANONYMOUS": ["maybe", "2", "t"],
+    "SERVER_BASE_PATH": ["jobs", "/a b", "/a/../b", "//a", "/a?b", "https://x/a"],
+    "SERVER_TRUSTED_PROXIES": ["proxy.example.org", "10.0.0.1/8", "*"],
+    "SERVER_CORS_ORIGINS": ["example.org", "https://x/path", "https://a@b", "ftp://x", "null", "https://*.example.org"],
+    "SERVER_MAX_CONNECTIONS": ["0", "many"],
+    "SERVER_MAX_CONNECTIONS_PER_ADDRESS": ["0", "-1"],
+    "GOPHER_API_KEYS": [
+        "hunter2",
+        "x" * 31,
+        "sha256:abc",
+        "x" * 32 + ":boss",
+        "x" * 32 + ":",
+        "x" * 31 + "ä",
+        "x" * 32 + ":read," + "x" * 32,
+    ],
     "REDIS_URL": ["h:6379", "http://h", "redis://", "redis://h:70000", "redis://h/one", "redis://a b", "unix://x/y"],
     "REDIS_PASSWORD": ["two\nlines"],
     "REDIS_DB": ["-1", "first", "1.5"],
@@ -156,6 +190,7 @@ BAD = {
     "GOPHER_HANDLERS": ["my-app", "myapp/jobs.py", "a..b", "a b"],
     "GOPHER_NAMESPACE": ["a:b", "{a}", "-a", "x" * 65],
     "GOPHER_URL": ["localhost:8080", "redis://x"],
+    "GOPHER_PUSH": ["shrink", "a b=https://x.org", "a=ftp://x.org", "a=", "a=https://x.org,a=https://y.org", "b=http"],
 }
 
 
@@ -169,8 +204,9 @@ def test_every_bad_value_is_refused_with_its_name(name: str, written: str) -> No
     assert message.startswith(f"A setting cannot be used: {name}=")
     assert re.search(r"must (be|list|name|not contain)|is an address and no network", message)
     assert "\n" not in message
-    if name in SECRETS:
+    if name in MASKED:
         assert f'{name}="***" must' in message
+        assert written not in message
     else:
         assert json.dumps(written)[1:100].rstrip('"') in message
 
@@ -299,6 +335,35 @@ def test_types_in_the_file(line: str) -> None:
     """A value of the wrong type is refused, and no truth value passes for a number."""
     with pytest.raises(SettingError, match=rf"node\.toml: server\.{line.split()[0]}="):
         load(toml=f"[server]\n{line}")
+
+
+def test_api_keys() -> None:
+    """Keys are kept as their SHA-256 and shown nowhere; without scopes they may do everything."""
+    plain, hashed = "k" * 32, "AB" * 32
+    digest = hashlib.sha256(plain.encode()).hexdigest()
+
+    settings = load({"GOPHER_API_KEYS": f"{plain}:submit+read, sha256:{hashed}"})
+
+    assert [(key.digest, key.scopes) for key in settings.api_keys] == [
+        (digest, ("submit", "read")),
+        (hashed.lower(), ("admin",)),
+    ]
+    assert load(toml=f'api_keys = ["{plain}"]').api_keys[0].scopes == ("admin",)
+    assert settings.describe()["api_keys"].value == "***"
+    assert plain not in f"{settings!r} {settings.describe()} {pickle.dumps(settings)!r}"
+    assert pickle.loads(pickle.dumps(settings)) == settings
+    assert Settings(api_keys=settings.api_keys).api_keys == settings.api_keys
+
+
+def test_tls_needs_both_files() -> None:
+    """A certificate without its key, or a key alone, is a slip and not plain HTTP."""
+    both = load({"SERVER_TLS_CERT": "/tls.crt", "SERVER_TLS_KEY": "/tls.key"}).server
+
+    assert (both.tls_cert, both.tls_key) == (Path("/tls.crt"), Path("/tls.key"))
+    with pytest.raises(SettingError, match="SERVER_TLS_CERT needs SERVER_TLS_KEY; set both"):
+        load({"SERVER_TLS_CERT": "/tls.crt"})
+    with pytest.raises(SettingError, match="SERVER_TLS_KEY needs SERVER_TLS_CERT; set both"):
+        load({"SERVER_TLS_KEY": "/tls.key"})
 
 
 # Contradictions

@@ -44,10 +44,12 @@ class JobContext:
         "_registry",
         "attempt",
         "follow_ups",
+        "group",
         "job_id",
         "max_retries",
         "settings",
         "state",
+        "tags",
         "token",
         "type",
     )
@@ -60,6 +62,8 @@ class JobContext:
         settings: Settings,
         attempt: int = 1,
         max_retries: int = 3,
+        group: str = "",
+        tags: Sequence[str] = (),
         token: str = "",
         state: SimpleNamespace | None = None,
         registry: Registry | None = None,
@@ -73,6 +77,8 @@ class JobContext:
         self.type = type
         self.attempt = attempt
         self.max_retries = max_retries
+        self.group = group
+        self.tags = tuple(tags)
         self.token = token
         self.settings = settings
         self.state = SimpleNamespace() if state is None else state

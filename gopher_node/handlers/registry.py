@@ -35,6 +35,7 @@ class Handler:
     A function that runs the jobs of one type, and what holds for them where the job itself says nothing.
 
     `timeout` is in seconds. `concurrency` is how many run at once on one node. What is None is the node's default.
+    `endpoint` is the host that the jobs are sent to, if they are.
     """
 
     type: str
@@ -47,6 +48,7 @@ class Handler:
     concurrency: int | None
     retry: RetryPolicy | None
     binding: Binding = field(repr=False)
+    endpoint: str | None = None
 
     def parse(self, payload: bytes) -> dict[str, Any]:
         """The keyword arguments for `run`. Raises InvalidPayload with everything that is wrong."""
@@ -72,7 +74,8 @@ class Handler:
         return {
             "type": self.type,
             "description": self.description,
-            "mode": self.mode,
+            "mode": self.mode if self.endpoint is None else "push",
+            "endpoint": self.endpoint,
             "timeout": self.timeout,
             "max_retries": self.max_retries,
             "priority": None if self.priority is None else self.priority.label,
@@ -113,6 +116,13 @@ class Registry:
                 f"{_name(handler.function)}. Give one of them another type."
             )
         self._handlers[handler.type] = handler
+
+    def replace_builtin(self, handler: Handler) -> None:
+        """For what the node itself registers. Raises InvalidHandler if the user has a handler of that type."""
+        taken = self._handlers.get(handler.type)
+        if taken is not None:
+            raise InvalidHandler(f"The job type {handler.type} has a handler, {_name(taken.function)}.")
+        self._builtin[handler.type] = handler
 
     def handler(
         self,

@@ -19,6 +19,7 @@ from gopher_node.settings.model import (
     WebhookSettings,
     WorkerSettings,
 )
+from gopher_node.settings.push import PushTarget
 
 __all__ = [
     "SETTINGS",
@@ -30,6 +31,7 @@ __all__ = [
     "LogLevel",
     "LogSettings",
     "PaymentSettings",
+    "PushTarget",
     "RedisSettings",
     "RetentionSettings",
     "ServerSettings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
 _SOCKET = re.compile(r"([^/@]*@)?/[^?#]+(\?.*)?\Z")
 _DATABASE = re.compile(r"(/[0-9]{0,5})?\Z")
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9]([A-Za-z0-9_-]{0,62}))*\Z")
+_API_KEY = re.compile(r"[!-+\--9;-~]{32,512}\Z")  # visible, and without the "," and ":" that end it
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
+_BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*\Z")
 _ADDRESS = re.compile(r"(?:[^<>]*<[^@\s<>]+@[^@\s<>]+>|[^@\s<>]+@[^@\s<>]+)\Z")
 
 
@@ -30,6 +34,18 @@ class Masked:
     """Marks a setting that must never be shown: all of it, or the part of a URL that is a credential."""
 
     part: Literal["all", "credentials"]
+
+
+Scope = Literal["submit", "read", "work", "admin"]
+"""What a key allows: to submit jobs, to look, to work (leases), or all of that and to operate the system."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredKey:
+    """An API key of the settings. The key itself is not kept: a request's key is known by its SHA-256, in hex."""
+
+    digest: str
+    scopes: tuple[Scope, ...]
 
 
 def _kind(read: Callable[[object], object], *, optional: bool = False) -> PlainValidator:
@@ -112,6 +128,14 @@ def _is_host(text: str) -> bool:
     return True
 
 
+def _truth(value: object) -> bool:
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    known = words.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(known, bool):
+        raise ValueError("must be true or false")
+    return known
+
+
 def _namespace(value: object) -> str:
     text = _text(value)
     if not TYPE_NAME.match(text) or len(text) > 64:
@@ -175,6 +199,65 @@ def _network(name: str) -> IPv4Network | IPv6Network | str:
             f"{name!r} is none"
         )
     return name.lower()
+
+
+def _addresses(value: object) -> list[IPv4Network | IPv6Network]:
+    networks = [_network(name) for name in _items(value)]
+    for network in networks:
+        if isinstance(network, str):
+            raise ValueError(f'must list addresses or networks, such as "10.0.0.5,192.168.0.0/16"; {network!r} is none')
+    return cast("list[IPv4Network | IPv6Network]", networks)
+
+
+def _origins(value: object) -> list[str]:
+    return [_origin(text) for text in _items(value)]
+
+
+def _origin(text: str) -> str:
+    if text == "*":
+        return text
+    scheme, _, rest = text.partition("://")
+    if not _has_address(text, ("http", "https")) or "@" in rest or rest.strip("/") != rest.split("/")[0]:
+        raise ValueError(
+            f'must list origins, such as "https://jobs.example.org,http://localhost:3000", or be "*"; {text!r} is none'
+        )
+    # As browsers write it: in lower case, without a path, and without the port that the scheme has anyway.
+    origin = f"{scheme}://{rest.rstrip('/')}".lower()
+    return re.sub(r"(?<=^https://)(.*):443\Z|(?<=^http://)(.*):80\Z", r"\1\2", origin)
+
+
+def _base_path(value: object) -> str:
+    path = value.strip().rstrip("/") if isinstance(value, str) else "?"
+    if not _BASE_PATH.match(path) or "." in path.split("/") or ".." in path.split("/"):
+        raise ValueError('must be a path such as "/jobs", made of letters, digits, dots, dashes and underscores')
+    return path
+
+
+def _api_keys(value: object) -> list[ConfiguredKey]:
+    items = cast("list[object]", value) if isinstance(value, list) else []
+    made = [item for item in items if isinstance(item, ConfiguredKey)]
+    # Settings that are made in code, as when they are copied, hold such keys already.
+    keys = made if made and len(made) == len(items) else [_api_key(text) for text in _items(cast("object", value))]
+    if len({key.digest for key in keys}) != len(keys):
+        raise ValueError("must name each key once")
+    return keys
+
+
+def _api_key(text: str) -> ConfiguredKey:
+    # What was written is a secret, also where it is wrong: no message repeats it.
+    allowed = (
+        "must list keys of 32 characters or more, or sha256: and the 64 hexadecimal digits of a key's SHA-256; each "
+        'may be followed by ":" and its scopes, such as "KEY:submit+read"; without any it has the scope admin'
+    )
+    hashed = text.startswith("sha256:")
+    key, colon, words = text.removeprefix("sha256:").partition(":")
+    scopes = words.split("+") if colon else ["admin"]
+    if not (_DIGEST.match(key.lower()) if hashed else _API_KEY.match(key)):
+        raise ValueError(allowed)
+    if not all(scope in get_args(Scope) for scope in scopes):
+        raise ValueError(f"{allowed}; the scopes are {', '.join(get_args(Scope))}")
+    digest = key.lower() if hashed else hashlib.sha256(key.encode()).hexdigest()
+    return ConfiguredKey(digest, cast("tuple[Scope, ...]", tuple(dict.fromkeys(scopes))))
 
 
 def _web_url(value: object) -> str:
@@ -246,13 +329,20 @@ Duration = Annotated[float, PlainValidator(parse_duration)]
 Secret = Annotated[SecretStr | None, _kind(_secret, optional=True), Masked("all")]
 Text = Annotated[str | None, _kind(_text, optional=True)]
 Location = Annotated[Path, _kind(_path)]
+OptionalLocation = Annotated[Path | None, _kind(_path, optional=True)]
+Truth = Annotated[bool, _kind(_truth)]
+BasePath = Annotated[str, _kind(_base_path)]
+Origins = Annotated[list[str], _kind(_origins)]
+ApiKeys = Annotated[list[ConfiguredKey], _kind(_api_keys), Masked("all")]
 Host = Annotated[str, _kind(_host)]
 OptionalHost = Annotated[str | None, _kind(_host, optional=True)]
 Namespace = Annotated[str, _kind(_namespace)]
 MailAddress = Annotated[str | None, _kind(_mail_address, optional=True)]
 Modules = Annotated[list[str], _kind(_modules)]
 Types = Annotated[list[str] | None, _kind(_types, optional=True)]
+Addresses = Annotated[list[IPv4Network | IPv6Network], _kind(_addresses)]
 Networks = Annotated[list[IPv4Network | IPv6Network | str], _kind(_networks)]
+Endpoint = Annotated[str, _kind(_web_url)]
 WebUrl = Annotated[str | None, _kind(_web_url, optional=True), Masked("credentials")]
 RedisUrl = Annotated[str | None, _kind(_redis_url, optional=True), Masked("credentials")]
 Weights = Annotated[dict[Priority, int], _kind(_weights)]

@@ -18,8 +18,9 @@ from gopher_node.errors import SettingError
 from gopher_node.settings.kinds import Masked
 
 CONFIG_VARIABLE = "GOPHER_CONFIG"
-# The second says where the embedded store finds its program, which is a matter of the installation.
-_OTHER_VARIABLES = (CONFIG_VARIABLE, "GOPHER_VALKEY_BIN")
+# The second says where the embedded store finds its program, which is a matter of the installation. The third is the
+# one key that clients and the command line show.
+_OTHER_VARIABLES = (CONFIG_VARIABLE, "GOPHER_VALKEY_BIN", "GOPHER_API_KEY")
 DEFAULT_CONFIG = Path("config/gopher-node.toml")
 
 _OWN_PREFIX = "GOPHER_"

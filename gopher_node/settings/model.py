@@ -16,6 +16,7 @@ from gopher_node.durations import format_duration
 from gopher_node.job import DEFAULT_WEIGHTS, Priority
 from gopher_node.settings import kinds
 from gopher_node.settings.layers import Layers, Setting, hide_credentials, list_settings, setting
+from gopher_node.settings.push import Push, PushTarget
 
 DAY = 86_400.0
 
@@ -40,6 +41,35 @@ class ServerSettings(Section):
     write_timeout: Annotated[float, kinds.seconds(0.01, 3600)] = setting(
         10.0, "How long a client may take to accept an answer before it is cut off."
     )
+    tls_cert: kinds.OptionalLocation = setting(
+        None, "The certificate (PEM, with its chain) to serve HTTPS with; renewed files are picked up within a minute."
+    )
+    tls_key: kinds.OptionalLocation = setting(None, "The certificate's private key (PEM, not encrypted).")
+    anonymous: kinds.Truth = setting(
+        False, "Whether everybody may do everything, also from other machines, while there is no API key."
+    )
+    base_path: kinds.BasePath = setting(
+        "", "The prefix of every address, such as /jobs; the probes are also found without it."
+    )
+    trusted_proxies: kinds.Addresses = setting(
+        [], "Addresses and networks of your proxies, whose X-Forwarded-For is believed."
+    )
+    cors_origins: kinds.Origins = setting(
+        [], "Origins of web pages that may call the API from a browser; * is every one that has a key."
+    )
+    max_connections: Annotated[int, kinds.whole(1, 1_000_000)] = setting(
+        4096, "How many connections may be open at the same time."
+    )
+    max_connections_per_address: Annotated[int, kinds.whole(1, 1_000_000)] = setting(
+        512, "How many of them may come from one address, trusted proxies apart."
+    )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, missing = ("CERT", "KEY") if self.tls_cert else ("KEY", "CERT")
+            raise ValueError(f"SERVER_TLS_{given} needs SERVER_TLS_{missing}; set both, or none to serve plain HTTP")
+        return self
 
 
 class RedisSettings(Section):
@@ -222,6 +252,14 @@ class Settings(BaseSettings):
     url: kinds.WebUrl = setting(
         None, "The node that the command line talks to; unset, the one that [server] describes.", shown=False
     )
+    api_keys: kinds.ApiKeys = setting(
+        [],
+        "Keys that requests must show, beside those that the store holds; without any, see server.anonymous.",
+        shown=False,
+    )
+    push: Push = setting(
+        {}, "Job types that are sent to HTTP endpoints of yours instead of run by the node.", shown=False
+    )
     server: ServerSettings = ServerSettings()
     redis: RedisSettings = RedisSettings()
     worker: WorkerSettings = WorkerSettings()
@@ -303,6 +341,10 @@ def _plain(entry: Setting, value: Any) -> Any:
     """As a value that JSON and TOML know, written as a user would write it."""
     if value is None or isinstance(value, (bool, int)):
         return value
+    if entry.path == "push":
+        return {type: target.origin for type, target in cast("dict[str, PushTarget]", value).items()}
+    if entry.masked == "all":
+        return "***" if value else []
     if isinstance(value, float):
         return format_duration(value)
     if isinstance(value, SecretStr):

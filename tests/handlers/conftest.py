@@ -9,9 +9,11 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 
 from gopher_node.handlers import JobContext, Registry
 from gopher_node.settings import Settings
+from tests.handlers.receiver import Receiver
 
 JOB = "3f0c1f5e-1111-4222-8333-444455556666"
 
@@ -30,15 +32,22 @@ class Node:
     def configure(self, **sections: Any) -> None:
         self.settings = Settings(data_dir=self.settings.data_dir, **sections)
 
-    def context(self, type: str, *, job_id: str = JOB, attempt: int = 1) -> JobContext:
+    def context(self, type: str, *, job_id: str = JOB, attempt: int = 1, **options: Any) -> JobContext:
         return JobContext(
-            job_id=job_id, type=type, attempt=attempt, settings=self.settings, state=self.state, registry=self.registry
+            job_id=job_id,
+            type=type,
+            attempt=attempt,
+            settings=self.settings,
+            state=self.state,
+            registry=self.registry,
+            **options,
         )
 
-    def call(self, type: str, payload: dict[str, Any], *, job_id: str = JOB, attempt: int = 1) -> Any:
+    def call(self, type: str, payload: Any, *, job_id: str = JOB, attempt: int = 1, **options: Any) -> Any:
         handler = self.registry.get(type)
         assert handler is not None
-        return handler.run(self.context(type, job_id=job_id, attempt=attempt), handler.parse(orjson.dumps(payload)))
+        context = self.context(type, job_id=job_id, attempt=attempt, **options)
+        return handler.run(context, handler.parse(orjson.dumps(payload)))
 
     def names(self, folder: str = ".") -> list[str]:
         """All files under a folder of the files' root."""
@@ -51,3 +60,17 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     node = Node(tmp_path / "data")
     yield node
     await node.registry.stop(node.state)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", receiver.receive)
+    runner = web.AppRunner(app, shutdown_timeout=0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    receiver.port = runner.addresses[0][1]
+    yield receiver
+    await runner.cleanup()

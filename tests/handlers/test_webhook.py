@@ -5,64 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks.webhooks import Webhook
 
 from gopher_node.errors import Fail, Retry
 from gopher_node.handlers import InvalidPayload
 from gopher_node.handlers.builtin.delivery import STATE_NAME, Outgoing
 from tests.handlers.conftest import JOB, Node
+from tests.handlers.receiver import Names, Receiver
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_" + "A" * 32
-
-
-class Receiver:
-    """A server that keeps what it is sent and answers what the test has chosen."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.respond: Callable[[web.Request], Awaitable[web.StreamResponse]] = self.thank
-        self.port = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook"
-
-    async def thank(self, request: web.Request) -> web.StreamResponse:
-        return web.Response(text="thanks")
-
-    async def receive(self, request: web.Request) -> web.StreamResponse:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        self.requests.append((request.method, request.path_qs, headers, await request.read()))
-        return await self.respond(request)
-
-    def answer(self, status: int, **options: Any) -> None:
-        async def respond(request: web.Request) -> web.StreamResponse:
-            return web.Response(status=status, **options)
-
-        self.respond = respond
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    receiver = Receiver()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", receiver.receive)
-    runner = web.AppRunner(app, shutdown_timeout=0)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    receiver.port = runner.addresses[0][1]
-    yield receiver
-    await runner.cleanup()
 
 
 @pytest.fixture
@@ -70,32 +28,6 @@ async def hooks(node: Node, receiver: Receiver) -> Node:
     """A node whose webhooks are signed and may reach the receiver."""
     node.configure(webhook={"secret": SECRET, "allow": "127.0.0.1"}, payment={"url": receiver.url, "secret": OTHER})
     return node
-
-
-class Names(AbstractResolver):
-    """Answers each look-up with the next of the addresses it was given."""
-
-    def __init__(self, *answers: list[str]) -> None:
-        self.answers = list(answers)
-        self.asked: list[str] = []
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        self.asked.append(host)
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=0,
-            )
-            for address in self.answers.pop(0)
-        ]
-
-    async def close(self) -> None: ...
 
 
 async def test_call_is_delivered_and_signed(hooks: Node, receiver: Receiver) -> None:
@@ -262,7 +194,7 @@ async def test_refusal_is_final(hooks: Node, receiver: Receiver, status: int, ty
 
     with pytest.raises(Fail, match=f"answered {status}: no") as failed:
         await hooks.call(type, CALLS[type] | ({"url": receiver.url} if type == "webhook" else {}))
-    assert failed.value.code == "http-error"
+    assert failed.value.code == ("gone" if status == 410 else "http-error")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 from gopher_node.handlers.builtin import (
     arithmetic,
     backup,
+    callback,
     delivery,
     folders,
     images,
@@ -32,6 +33,7 @@ registry.handler("image_resize", run="process")(images.resize)
 registry.handler("image_processing", run="process")(images.process)
 registry.handler("webhook")(webhook.deliver)
 registry.handler("send_webhook")(webhook.deliver)
+registry.handler(callback.TYPE)(callback.call_back)
 registry.handler("process_payment")(payment.charge)
 registry.handler("report")(tables.report)
 registry.handler("data_export")(tables.export)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
+from yarl import URL
 
 Address = IPv4Address | IPv6Address
 Allowed = IPv4Network | IPv6Network | str
+
+MAX_URL = 2048
 
 # Beside what the ipaddress module knows, which depends on Python's version: shared address space (CGNAT), where a
 # cloud's metadata also lives; Azure's metadata; benchmarks; translation prefixes; 6to4 and relays; discard-only; SRv6.
@@ -44,13 +48,14 @@ class AddressRefused(Exception):
 def check_address(text: str, allow: Sequence[Allowed]) -> None:
     """Raises AddressRefused."""
     address = ip_address(text)
-    inner = _unwrap(address)
-    if _is_public(inner):
+    if _is_public(_unwrap(address)) or _is_in(address, allow):
         return
-    for network in allow:
-        if not isinstance(network, str) and (address in network or inner in network):
-            return
     raise AddressRefused(f"{text} is no public address; the setting WEBHOOK_ALLOW can allow it.")
+
+
+def _is_in(address: Address, allow: Sequence[Allowed]) -> bool:
+    inner = _unwrap(address)
+    return any(not isinstance(entry, str) and (address in entry or inner in entry) for entry in allow)
 
 
 def _unwrap(address: Address) -> Address:
@@ -92,3 +97,76 @@ class CheckedResolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._resolver.close()
+
+
+# What a name ends in that is never public, or names a cloud's metadata.
+_INNER = ("localhost", "local", "internal", "localdomain", "home.arpa", "metadata.goog", "metadata.tencentyun.com")
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\Z")
+_NUMBER = re.compile(r"0x[0-9a-f]*\Z|[0-9]+\Z")
+_EXAMPLE = "must be a URL such as https://example.org/hooks"
+_ONLY_HTTPS = "must be an https URL; the setting WEBHOOK_ALLOW can name hosts and networks that http may reach"
+
+
+def callback_refusal(url: str, allow: Sequence[Allowed]) -> str | None:
+    """
+    Why a job may not name this URL to be called, or None if it may.
+
+    That is judged by the URL alone: what a public name stands for is looked up, and checked, when it is called.
+    """
+    if len(url) > MAX_URL:
+        return f"must not be longer than {MAX_URL:,} characters"
+    try:
+        # As the delivery reads it, or the two could see different hosts in it.
+        target = URL(url)
+        host = (target.raw_host or "").lower()
+    except ValueError:
+        return _EXAMPLE
+    authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    if target.scheme not in ("http", "https") or not host or target.explicit_port == 0:
+        return _EXAMPLE
+    # In brackets only IPv6, and without a zone; nothing percent-encoded in a name.
+    if "%" in authority or ("[" in authority and ":" not in host):
+        return _EXAMPLE
+    if not url.isprintable() or re.search(r"[\s\\]", url):
+        return _EXAMPLE
+    if "@" in authority:
+        return "must hold no user and password"
+    if _is_allowed(host, allow):
+        return None
+    return _refusal_of(host) or (None if target.scheme == "https" else _ONLY_HTTPS)
+
+
+def _is_allowed(host: str, allow: Sequence[Allowed]) -> bool:
+    """Whether the operator names this host, or a network that its literal address is in."""
+    try:
+        return _is_in(ip_address(host), allow)
+    except ValueError:
+        return host.rstrip(".") in allow
+
+
+def _refusal_of(host: str) -> str | None:
+    if ":" in host:
+        return _refusal_of_address(host)
+    name = host.removesuffix(".")
+    labels = name.split(".")
+    if len(name) > 253 or not all(_LABEL.match(label) for label in labels):
+        return _EXAMPLE
+    if _NUMBER.match(labels[-1]):
+        # No name ends in a number: it is an address, perhaps in one of the spellings that only C still reads.
+        try:
+            return _refusal_of_address(str(IPv4Address(name)))
+        except ValueError:
+            return "must hold an address as four decimal numbers, such as 192.0.2.1, or as an IPv6 address in brackets"
+    if len(labels) == 1 or f".{name}".endswith(tuple(f".{inner}" for inner in _INNER)):
+        return f"must not lead to {name}, which is no public host; the setting WEBHOOK_ALLOW can allow it"
+    return None
+
+
+def _refusal_of_address(text: str) -> str | None:
+    try:
+        check_address(text, ())
+    except AddressRefused:
+        return f"must not lead to {text}, which is no public address; the setting WEBHOOK_ALLOW can allow it"
+    except ValueError:
+        return _EXAMPLE
+    return None

@@ -25,6 +25,8 @@ from gopher_node.handlers.context import JobContext
 
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_RETRY_AFTER = 86_400.0
+# For requests whose time is limited by their job's alone.
+CONNECT_TIMEOUT = 30.0
 # The requests that failed but may succeed later: timeouts, conflicts, too early, too many.
 TRANSIENT = frozenset({408, 409, 425, 429})
 STATE_NAME = "_gopher_outgoing"
@@ -34,8 +36,10 @@ STATE_NAME = "_gopher_outgoing"
 class Answer:
     status: int
     body: bytes
-    """The first 64 KiB."""
+    """As much as the caller wanted, and no more than 64 KiB of what is not JSON."""
     truncated: bool
+    is_json: bool = False
+    """What its headers say."""
 
     def text(self) -> str:
         return self.body.decode("utf-8", "replace")
@@ -68,14 +72,27 @@ class Outgoing:
         await self._trusted.close()
 
     async def send(
-        self, method: str, url: str, *, body: bytes | None, headers: Mapping[str, str], timeout: float, trusted: bool
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout: float | None,
+        trusted: bool,
+        most_json: int = MAX_ANSWER_BYTES,
     ) -> Answer:
-        """Send a request once. Raises Retry for what may pass, and Fail for an address that is refused."""
+        """
+        Send a request once. Raises Retry for what may pass, and Fail for an address that is refused.
+
+        Without `timeout` only the connection has one. `most_json` is how much is kept of an answer that is JSON.
+        """
         try:
             target = URL(url)
+            place = f"{target.scheme}://{target.authority}"
         except ValueError as error:
             raise Fail(f"The URL cannot be called: {error}", code="address-refused") from None
-        place = f"{target.scheme}://{target.authority}"
+        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=None if timeout else CONNECT_TIMEOUT)
         try:
             if not trusted:
                 _check_literal(target, self._allow)
@@ -84,16 +101,18 @@ class Outgoing:
                 target,
                 data=body,
                 headers={"User-Agent": f"gopher-node/{__version__}", "Accept-Encoding": "identity", **headers},
-                timeout=aiohttp.ClientTimeout(total=timeout),
+                timeout=limits,
                 allow_redirects=False,
             ) as response:
-                content = await _read(response)
-                answer = Answer(response.status, content[:MAX_ANSWER_BYTES], len(content) > MAX_ANSWER_BYTES)
+                is_json = _is_json(response)
+                most = most_json if is_json else MAX_ANSWER_BYTES
+                content = await _read(response, most)
+                answer = Answer(response.status, content[:most], len(content) > most, is_json)
                 retry_after = response.headers.get("Retry-After")
         except AddressRefused as error:
             raise Fail(f"{place} is refused: {error}", code="address-refused") from None
         except TimeoutError:
-            raise Retry(f"{place} did not answer within {timeout:g} s.") from None
+            raise Retry(f"{place} did not answer within {timeout or CONNECT_TIMEOUT:g} s.") from None
         except aiohttp.InvalidURL as error:
             raise Fail(f"{place} is no address that can be called: {error}", code="address-refused") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -107,6 +126,17 @@ async def close_outgoing(state: SimpleNamespace) -> None:
     if outgoing is not None:
         delattr(state, STATE_NAME)
         await outgoing.close()
+
+
+def message_headers(secret: SecretStr | None, setting: str, id: str, body: str) -> dict[str, str]:
+    """
+    The headers of a message that Standard Webhooks describes, without a signature if there is no secret.
+
+    Raises Fail for a secret that is none.
+    """
+    if secret is not None:
+        return {"Content-Type": "application/json", **signature(secret, setting, id, body)}
+    return {"Content-Type": "application/json", "webhook-id": id, "webhook-timestamp": str(int(time.time()))}
 
 
 def signature(secret: SecretStr, setting: str, id: str, body: str) -> dict[str, str]:
@@ -125,7 +155,8 @@ def signature(secret: SecretStr, setting: str, id: str, body: str) -> dict[str, 
 
 def _session(resolver: AbstractResolver | None) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=0, limit_per_host=100),
+        # No limits here: how many jobs run at once, and so how many requests, is said by the settings.
+        connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=0),
         # One receiver's cookies are no business of another job's, and a bomb stays packed.
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
@@ -140,12 +171,20 @@ def _check_literal(url: URL, allow: list[Allowed]) -> None:
         return
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+def _is_json(response: aiohttp.ClientResponse) -> bool:
+    # One that came compressed, though nobody asked for that, stays packed and is no JSON.
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        return False
+    kind = response.content_type.lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     """One byte more than the limit tells that there is more; the rest is left, and the connection with it."""
     content = bytearray()
     async for chunk in response.content.iter_chunked(MAX_ANSWER_BYTES):
         content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
+        if len(content) > most:
             response.close()
             break
     return bytes(content)
@@ -161,7 +200,7 @@ def _judge(place: str, answer: Answer, retry_after: str | None) -> None:
         raise Retry(message, after=_seconds(retry_after))
     if 300 <= answer.status < 400:
         raise Fail(f"{message} (redirects are not followed: give the final address)", code="redirect-refused")
-    raise Fail(message, code="http-error")
+    raise Fail(message, code="gone" if answer.status == 410 else "http-error")
 
 
 def _seconds(retry_after: str | None) -> float | None:
