@@ -80,7 +80,11 @@ class Unauthenticated(ApiError):
 
 
 class Forbidden(ApiError):
-    """The key that was shown does not allow this."""
+    """The key that was shown does not allow this; it would need the scope in `scope`."""
+
+    def __init__(self, problem: Problem) -> None:
+        ApiError.__init__(self, problem)
+        self.scope = str(problem.more.get("scope", ""))
 
 
 class NotFound(ApiError):
@@ -89,6 +93,34 @@ class NotFound(ApiError):
 
 class JobNotFound(NotFound, errors.JobNotFound):
     """No job has this id."""
+
+
+class QueueNotFound(NotFound):
+    """Nothing is known of this queue."""
+
+
+class NodeNotFound(NotFound):
+    """No node has this id, or it has been silent for too long."""
+
+
+class LeaseNotFound(NotFound):
+    """This is no lease's token."""
+
+
+class JobExists(ApiError, errors.JobExists):
+    """A job has the id that was chosen already; it is in the state `state`, and nothing was stored."""
+
+    def __init__(self, problem: Problem) -> None:
+        ApiError.__init__(self, problem)
+        self.state = str(problem.more.get("state", ""))
+
+
+class LeaseLost(ApiError, errors.StaleLease):
+    """The job is no longer this worker's: its lease ended. Stop working on it; what becomes of it is settled."""
+
+
+class IdempotencyKeyReused(InvalidRequest, errors.KeyReused):
+    """This idempotency key was used with another request. Nothing was stored."""
 
 
 class InvalidState(ApiError, errors.InvalidState):
@@ -103,6 +135,10 @@ class TooManyRequests(ApiError):
     """The node takes no more of this for now; `retry_after` says when to come back. Nothing was stored."""
 
 
+class RateLimited(TooManyRequests):
+    """This key has asked too often; `retry_after` says when it may again."""
+
+
 class NodeNotReady(ApiError):
     """The node is there and cannot serve: its store is away, or it is stopping."""
 
@@ -110,7 +146,7 @@ class NodeNotReady(ApiError):
     def outcome_unknown(self) -> bool:
         """Whether what was asked may have been done all the same."""
         outcome = self.problem.more.get("outcome")
-        return outcome != "not-done" if outcome else self.type != "draining"
+        return outcome != "not-done" if outcome else self.type not in ("draining", "too-many-connections")
 
 
 class ServerUnavailable(GopherError):
@@ -132,18 +168,28 @@ class ServerUnavailable(GopherError):
 
 
 class NoAnswer(ServerUnavailable):
-    """The node was asked and gave no answer, so what was asked may or may not have been done."""
+    """
+    The node was asked and gave no answer, so what was asked may or may not have been done.
+
+    Where `idempotency_key` is set, asking once more with that key is safe: it is done once.
+    """
 
     outcome_unknown = True
+    idempotency_key: str | None = None
 
     @classmethod
-    def to(cls, url: str, reason: str, *, changes: bool) -> NoAnswer:
+    def to(cls, url: str, reason: str, *, changes: bool, idempotency_key: str | None = None) -> NoAnswer:
         next_step = (
             "What was asked may or may not have been done: look before you ask again."
             if changes
             else "Look whether the node is overloaded or its network is cut, then ask again."
         )
-        return cls(url, reason, f"The node at {url} gave no answer ({reason}). {next_step}")
+        error = cls(url, reason, f"The node at {url} gave no answer ({reason}). {next_step}")
+        error.idempotency_key = idempotency_key
+        return error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (*ServerUnavailable.__reduce__(self), {"idempotency_key": self.idempotency_key})
 
 
 class UnexpectedAnswer(GopherError):
@@ -162,7 +208,17 @@ class WaitTimeout(GopherError, TimeoutError):
         return type(self), (self.job, self.seconds)
 
 
-_BY_TYPE: dict[str, type[ApiError]] = {"job-not-found": JobNotFound, "invalid-state": InvalidState}
+_BY_TYPE: dict[str, type[ApiError]] = {
+    "job-not-found": JobNotFound,
+    "queue-not-found": QueueNotFound,
+    "node-not-found": NodeNotFound,
+    "lease-not-found": LeaseNotFound,
+    "invalid-state": InvalidState,
+    "job-exists": JobExists,
+    "lease-lost": LeaseLost,
+    "idempotency-key-reused": IdempotencyKeyReused,
+    "rate-limited": RateLimited,
+}
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: InvalidRequest,
     401: Unauthenticated,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PrivateAttr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 from gopher_node.job import Priority, State
 
@@ -67,11 +67,21 @@ class JobView(View):
 
 
 class QueueView(View):
-    """The jobs of one type: how many wait at each priority, and how many are in each state."""
+    """
+    The jobs of one type: how many wait at each priority, and how many are in each state.
+
+    `oldest_age` is how many seconds the longest-waiting one waits, `oldest_ages` the same by priority; `rates` are
+    jobs per minute; `served_by` is how many nodes run this type.
+    """
 
     type: str
     depth: dict[str, int] = {}
+    waiting: int = 0
+    oldest_age: float | None = None
+    oldest_ages: dict[str, float | None] = {}
     states: dict[str, int] = {}
+    rates: dict[str, float] = {}
+    served_by: int = 0
 
 
 class StatsView(View):
@@ -90,7 +100,11 @@ class StatsView(View):
 
 
 class HandlerView(View):
-    """A type of job that the node can run. `timeout` is in seconds; unset options are the node's defaults."""
+    """
+    A type of job that can be run. `timeout` is in seconds; unset options are the node's defaults.
+
+    `mode` is how it runs, and `endpoint` where it is pushed to, if it is; `nodes` are the ids of those that run it.
+    """
 
     type: str
     description: str = ""
@@ -99,6 +113,107 @@ class HandlerView(View):
     max_retries: int | None = None
     priority: Annotated[Priority | None, BeforeValidator(lambda value: value and Priority.parse(value))] = None
     concurrency: int | None = None
+    mode: str | None = None
+    endpoint: str | None = None
+    nodes: tuple[str, ...] = ()
+
+
+class MinuteView(View):
+    """What was counted in one minute, which began at `at`."""
+
+    at: datetime
+    submitted: int = 0
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0
+    crashed: int = 0
+    cancelled: int = 0
+
+
+class NodeView(View):
+    """A node, as it reported itself last."""
+
+    id: str
+    role: str = ""
+    version: str = ""
+
+
+class WorkerView(View):
+    """Who runs jobs: a node's worker, or a worker over HTTP under the name that it gives. Rates are per minute."""
+
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    crashed: int = 0
+
+
+class WorkersView(View):
+    """How many jobs can run at once, and who runs them."""
+
+    workers: int = 0
+    items: tuple[WorkerView, ...] = ()
+
+    @classmethod
+    def read(cls, content: Any) -> Self:
+        view = cls(workers=content["workers"], items=tuple(WorkerView.read(item) for item in items_of(content)))
+        view._raw = content
+        return view
+
+
+class LeaseView(View):
+    """The right to finish a job until `lease_expires_at`. Who has the token may settle it, so keep it out of logs."""
+
+    job: JobView
+    token: str = Field(repr=False)
+    lease_expires_at: datetime
+
+    @classmethod
+    def read(cls, content: Any) -> Self:
+        view = super().read(content)
+        view.job._raw = content["job"]
+        return view
+
+
+class BeatView(View):
+    """What a heartbeat was answered: until when the lease holds now, and whether the job is to stop."""
+
+    job_id: str
+    cancel_requested: bool = False
+    lease_expires_at: datetime
+
+
+class SettledView(View):
+    """What became of a job: its state, when it runs again if it does, and the ids of its follow-up jobs."""
+
+    job_id: str
+    status: State
+    execute_at: datetime | None = None
+    follow_ups: tuple[str, ...] = ()
+
+
+class RateLimit(View):
+    """So many requests in a window of so many seconds."""
+
+    limit: int
+    window: float
+
+
+class KeyView(View):
+    """
+    An API key, of the store or of the node's settings (`source`).
+
+    The key itself is in `key`, which only the answer to its creation has; it is not shown again.
+    """
+
+    id: str
+    name: str = ""
+    scopes: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    rate_limit: RateLimit | None = None
+    source: str = "store"
+    key: str | None = Field(default=None, repr=False)
 
 
 class HealthView(View):

@@ -1,4 +1,4 @@
-"""How a question becomes an HTTP exchange: address, time limits, repeats, and the reading of what comes back."""
+"""How a question becomes an HTTP exchange: address, credentials, time limits, and repeats."""
 
 from __future__ import annotations
 
@@ -6,29 +6,25 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx2
-import orjson
 
-from gopher_node.client import calls
-from gopher_node.client.calls import Call, Duration
+from gopher_node.client import answers
+from gopher_node.client.calls import jobs
+from gopher_node.client.calls.call import Call, Duration
+from gopher_node.client.calls.jobs import PartOfAct
 from gopher_node.client.problems import (
     ApiError,
-    FieldError,
-    NoAnswer,
     NodeNotReady,
-    Problem,
     ServerUnavailable,
     TooManyRequests,
-    UnexpectedAnswer,
     WaitTimeout,
-    error_for,
 )
+from gopher_node.client.tracing import trace_headers
 from gopher_node.client.views import JobView
 from gopher_node.durations import parse_duration
 from gopher_node.errors import GopherError
@@ -40,19 +36,12 @@ LONGEST_POLL = 30.0
 SHORTEST_POLL = 0.25
 LONGEST_PAUSE = 10.0
 OUTAGE = 30.0
+# A stream of events shows a sign of life far more often than this.
+LONGEST_SILENCE = 60.0
 
-_BACKOFF = RetryPolicy(base=0.2, cap=5.0)
-_ERRNO = re.compile(r"^\[Errno -?[0-9]+\] ")
+BACKOFF = RetryPolicy(base=0.2, cap=5.0)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-# None of these gets as far as sending a byte of the question.
-_NOT_SENT = (
-    httpx2.ConnectError,
-    httpx2.ConnectTimeout,
-    httpx2.PoolTimeout,
-    httpx2.ProxyError,
-    httpx2.LocalProtocolError,
-    httpx2.UnsupportedProtocol,
-)
+_VISIBLE = re.compile(r"[\x21-\x7e]+\Z")
 
 T = TypeVar("T")
 
@@ -73,38 +62,57 @@ So the blocking and the asynchronous client hold the same conversations and diff
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """Who the client is, and whom it trusts."""
+
+    api_key: str | None = field(default=None, repr=False)
+    ca: str | os.PathLike[str] | None = None
+    verify: ssl.SSLContext | bool = True
+
+
 class Wire:
     """
     One node's address, and how it is talked to.
 
-    A question is repeated, at most `retries` times, only where that is safe: one that changes nothing, or one that is
-    known not to have been carried out. It is left to the caller to repeat a submit whose answer was lost, for the job
-    may have been stored.
+    A question is repeated, at most `retries` times, only where that is safe: one that changes nothing, one that the
+    node recognises as told before (by its idempotency key or its token), or one that is known not to have been
+    carried out. Everything else is left to the caller.
     """
 
-    def __init__(self, url: str | None, timeout: Duration, retries: int) -> None:
+    def __init__(self, url: str | None, timeout: Duration, retries: int, security: Security | None = None) -> None:
         self._address = _parse_url(url or os.environ.get("GOPHER_URL") or DEFAULT_URL)
         # Shown in messages, so without the password that a URL may hold.
-        self.url = str(self._address.copy_with(userinfo=b"")).rstrip("/")
-        self._timeout = parse_duration(timeout)
-        if self._timeout <= 0:
+        self._bare = self._address.copy_with(userinfo=b"")
+        self.url = str(self._bare).rstrip("/")
+        self.timeout = parse_duration(timeout)
+        if self.timeout <= 0:
             raise ValueError("timeout must be more than 0 seconds.")
-        self._retries = retries
+        self.retries = retries
+        self._security = security or Security()
+        self._key = _read_key(self._security.api_key)
 
     def client_options(self) -> dict[str, Any]:
         """What an httpx2 client is made with."""
         from gopher_node import __version__
 
         options: dict[str, Any] = {
-            "base_url": self._address,
-            "timeout": self._timeout,
+            # httpx2 logs addresses, so what stands before the @ is handed over in another way.
+            "base_url": self._bare,
+            "timeout": self.timeout,
             "headers": {"Accept": "application/json", "User-Agent": f"gopher-node/{__version__}"},
             # A proxy for the outside world does not lead back to this machine.
             "trust_env": self._address.host not in _LOOPBACK,
+            "verify": self._trust(),
         }
-        if self._address.scheme == "http":
-            # Reading the system's certificates takes 0.1 s, and a plain connection needs none.
-            options["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self._address.userinfo:
+            options["auth"] = (self._address.username, self._address.password)
+        if self._key:
+            # Only one of them fits into Authorization, and it is the proxy in between that knows no other header.
+            name, value = (
+                ("X-API-Key", self._key) if self._address.userinfo else ("Authorization", f"Bearer {self._key}")
+            )
+            options["headers"][name] = value
         return options
 
     def request_options(self, call: Call[Any]) -> dict[str, Any]:
@@ -112,28 +120,56 @@ class Wire:
         options: dict[str, Any] = {
             "method": call.method,
             "url": call.path,
-            "timeout": httpx2.Timeout(self._timeout, read=self._timeout + call.wait),
+            "timeout": httpx2.Timeout(self.timeout, read=self.timeout + call.wait),
         }
+        headers = trace_headers()
         if call.params:
             options["params"] = list(call.params)
         if call.body is not None:
             options["content"] = call.body
-            options["headers"] = {"Content-Type": "application/json"}
+            headers["Content-Type"] = "application/json"
+        if call.key is not None:
+            headers["Idempotency-Key"] = call.key
+        if headers:
+            options["headers"] = headers
         return options
 
-    def exchange(self, call: Call[T]) -> Flow[T]:
-        """Ask until there is an answer, or an error that repeating does not mend or must not."""
+    def stream_options(self, call: Call[Any]) -> dict[str, Any]:
+        """What an httpx2 client's `sse` is called with."""
+        silence = max(self.timeout, LONGEST_SILENCE)
+        return {**self.request_options(call), "timeout": httpx2.Timeout(self.timeout, read=silence)}
+
+    def exchange(self, call: Call[T], patience: float = 0.0, clock: Callable[[], float] = time.monotonic) -> Flow[T]:
+        """
+        Ask until there is an answer, or an error that repeating does not mend or must not.
+
+        With `patience`, repeats go on for so many seconds even if they are more than `retries`.
+        """
         failures = 0
+        end = clock() + patience
         while True:
             outcome = yield call
             try:
-                return self._read(call, outcome)
+                if isinstance(outcome, httpx2.Response):
+                    return answers.read_answer(call, outcome, self.url)
+                raise answers.unreachable(call, outcome, self.url, self.timeout)
             except GopherError as error:
                 failures += 1
-                pause = self._pause_after(error, call, failures)
+                pause = self._pause_after(error, call, failures, end - clock())
                 if pause is None:
                     raise
             yield Pause(pause)
+
+    def sweep(self, calls: Iterable[Call[PartOfAct]]) -> Flow[int]:
+        """Go on with each call from cursor to cursor, to its end. Answers how many jobs all of them were about."""
+        count = 0
+        for first in calls:
+            step = yield from self.exchange(first)
+            count += step.count
+            while step.next_cursor:
+                step = yield from self.exchange(jobs.go_on(first, step.next_cursor))
+                count += step.count
+        return count
 
     def wait(self, job_id: str, timeout: Duration | None, clock: Callable[[], float] = time.monotonic) -> Flow[JobView]:
         """
@@ -148,7 +184,7 @@ class Wire:
             asked = clock()
             left = LONGEST_POLL if limit is None else min(LONGEST_POLL, max(0.0, started + limit - asked))
             try:
-                job = yield from self.exchange(calls.get(job_id, wait=left))
+                job = yield from self.exchange(jobs.get(job_id, wait=left))
             except (ServerUnavailable, NodeNotReady):
                 now = clock()
                 if answered is None or now >= answered + OUTAGE or (limit is not None and now >= started + limit):
@@ -164,8 +200,8 @@ class Wire:
             if now - asked < min(left, SHORTEST_POLL):
                 yield Pause(min(left, SHORTEST_POLL))
 
-    def _pause_after(self, error: GopherError, call: Call[Any], failures: int) -> float | None:
-        if failures > self._retries:
+    def _pause_after(self, error: GopherError, call: Call[Any], failures: int, patience: float) -> float | None:
+        if failures > self.retries and patience <= 0:
             return None
         if isinstance(error, (ServerUnavailable, NodeNotReady)):
             if error.outcome_unknown and not call.repeatable:
@@ -174,48 +210,35 @@ class Wire:
             return None
         asked = error.retry_after if isinstance(error, ApiError) else None
         if asked is None:
-            return _BACKOFF.delay(failures)
-        return asked if asked <= LONGEST_PAUSE else None
+            return BACKOFF.delay(failures)
+        return asked if asked <= max(LONGEST_PAUSE, patience) else None
 
-    def _read(self, call: Call[T], outcome: Outcome) -> T:
-        if not isinstance(outcome, httpx2.Response):
-            raise self._unreachable(call, outcome)
-        if not outcome.is_success and outcome.status_code not in call.accepts:
-            raise self._refusal(call, outcome)
+    def _trust(self) -> ssl.SSLContext:
+        """Whose certificates are believed."""
+        security = self._security
+        if self._address.scheme == "http":
+            # Reading the system's certificates takes 0.1 s, and a plain connection needs none.
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if isinstance(security.verify, ssl.SSLContext):
+            return security.verify
+        if security.ca is None or not security.verify:
+            # With SSL_CERT_FILE and SSL_CERT_DIR, also for a node on this machine.
+            return httpx2.create_ssl_context(security.verify)
+        path = Path(security.ca)
         try:
-            return call.read(orjson.loads(outcome.content) if outcome.content else None)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            # A node that cannot answer an accepted status as due may still have told why.
-            if not outcome.is_success:
-                raise self._refusal(call, outcome) from error
-            raise UnexpectedAnswer(
-                f"{self.url} answered {call.method} {call.path} in a form that this client does not know. "
-                "Check that the address is that of a gopher-node, and that its version is not newer than this client's."
-            ) from error
+            if path.is_dir():
+                return ssl.create_default_context(capath=path)
+            return ssl.create_default_context(cafile=path)
+        except OSError as error:
+            raise ValueError(f"ca: {path} cannot be read as certificates ({error.strerror or error}).") from None
 
-    def _unreachable(self, call: Call[Any], error: httpx2.RequestError | None) -> ServerUnavailable:
-        if isinstance(error, (httpx2.ConnectTimeout, httpx2.PoolTimeout)):
-            return ServerUnavailable(self.url, f"no connection within {self._timeout:g} s")
-        if isinstance(error, httpx2.TimeoutException):
-            reason = f"none within {self._timeout + call.wait:g} s"
-        else:
-            reason = _ERRNO.sub("", str(error)).rstrip(".") or type(error).__name__
-        if isinstance(error, _NOT_SENT):
-            return ServerUnavailable(self.url, reason)
-        return NoAnswer.to(self.url, reason, changes=not call.repeatable)
 
-    def _refusal(self, call: Call[Any], response: httpx2.Response) -> GopherError:
-        problem = _read_problem(response)
-        if problem:
-            return error_for(problem)
-        reason = f"HTTP status {response.status_code}"
-        if response.status_code in (502, 503, 504):
-            return NoAnswer.to(self.url, f"a proxy in between answered with {reason}", changes=not call.repeatable)
-        if "location" in response.headers:
-            reason += f", which leads to {response.headers['location']}"
-        return UnexpectedAnswer(
-            f"What answers at {self.url} does not seem to be a gopher-node ({reason}). Check the address."
-        )
+def _read_key(given: str | None) -> str | None:
+    key = (given if given is not None else os.environ.get("GOPHER_API_KEY", "")).strip()
+    if key and not _VISIBLE.match(key):
+        # Not quoted, for it is somebody's secret.
+        raise ValueError("api_key or GOPHER_API_KEY has characters that no key has.")
+    return key or None
 
 
 def _parse_url(text: str) -> httpx2.URL:
@@ -226,56 +249,3 @@ def _parse_url(text: str) -> httpx2.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"{text!r} is not the address of a node. Write it like {DEFAULT_URL}.")
     return url
-
-
-def _read_problem(response: httpx2.Response) -> Problem | None:
-    if response.headers.get("content-type", "").partition(";")[0].strip() != "application/problem+json":
-        return None
-    try:
-        content = orjson.loads(response.content)
-    except ValueError:
-        return None
-    if not isinstance(content, dict):
-        return None
-    members = cast("dict[str, Any]", content)
-    named = {name: str(members.get(name) or "") for name in ("title", "detail", "instance")}
-    return Problem(
-        status=response.status_code,
-        type=str(members.get("type") or "").rpartition("/")[2],
-        errors=_read_field_errors(members.get("errors")),
-        retry_after=_read_retry_after(response.headers.get("retry-after", "")),
-        more={
-            name: value
-            for name, value in members.items()
-            if name not in named and name not in ("status", "type", "errors")
-        },
-        **named,
-    )
-
-
-def _read_field_errors(content: Any) -> tuple[FieldError, ...]:
-    if not isinstance(content, list):
-        return ()
-    entries = [cast("dict[str, Any]", entry) for entry in cast("list[Any]", content) if isinstance(entry, dict)]
-    return tuple(
-        FieldError(
-            pointer=str(entry.get("pointer") or entry.get("parameter") or ""),
-            code=str(entry.get("code", "")),
-            detail=str(entry.get("detail", "")),
-        )
-        for entry in entries
-    )
-
-
-def _read_retry_after(text: str) -> float | None:
-    if not text:
-        return None
-    try:
-        return max(0.0, float(int(text)))
-    except ValueError:
-        pass
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds()) if moment.tzinfo else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -55,7 +56,12 @@ class Stage:
     async def respond(self, request: web.Request) -> web.StreamResponse:
         content = await request.read()
         self.asked.append(
-            Asked(request.method, request.path, dict(request.query), orjson.loads(content) if content else None)
+            Asked(
+                request.method,
+                request.raw_path.partition("?")[0],
+                dict(request.query),
+                orjson.loads(content) if content else None,
+            )
         )
         self.headers.append(dict(request.headers))
         act = self._acts.popleft() if len(self._acts) > 1 else self._acts[0]
@@ -74,6 +80,13 @@ async def stage() -> AsyncIterator[Stage]:
     stage.url = f"http://{host}:{port}"
     yield stage
     await runner.cleanup()
+
+
+@pytest.fixture(autouse=True)
+def no_address_or_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment names is not what the tests ask."""
+    for name in ("GOPHER_URL", "GOPHER_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
 
 
 class Either:
@@ -122,3 +135,11 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
 def node_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with running_node(tmp_path_factory.mktemp("node")) as url:
         yield url
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A port that is taken, and at which nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        yield unused.getsockname()[1]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
 
 from gopher_node.client import calls
-from gopher_node.client.calls import Listing
+from gopher_node.client.calls.call import Call
+from gopher_node.client.calls.jobs import Listing
 from gopher_node.client.problems import JobNotFound
 from gopher_node.client.views import Page
 from gopher_node.job import Priority, State
@@ -17,14 +19,14 @@ from gopher_node.job import Priority, State
 JOB = {"job_id": "7f7a2b1e-6f0e-4d7a-9a55-0d9a9f3ad001", "type": "email", "status": "enqueued"}
 
 
-def body_of(call: calls.Call[Any]) -> Any:
+def body_of(call: Call[Any]) -> Any:
     assert call.body is not None
     return orjson.loads(call.body)
 
 
 def test_a_submit_leaves_to_the_node_what_the_caller_does_not_say() -> None:
     """Options that are missing or None, and a payload of None, are not in the body."""
-    call = calls.submit("email", None, {"priority": None, "delay": None})
+    call = calls.jobs.submit("email", None, {"priority": None, "delay": None})
 
     assert (call.method, call.path) == ("POST", "/api/v1/jobs")
     assert body_of(call) == {"type": "email"}
@@ -46,11 +48,13 @@ def test_a_submit_leaves_to_the_node_what_the_caller_does_not_say() -> None:
         ("timeout", timedelta(milliseconds=250), 0.25),
         ("tags", ("a", "b"), ["a", "b"]),
         ("retention", "24h", "24h"),
+        ("job_id", UUID("7f7a2b1e-6f0e-4d7a-9a55-0d9a9f3ad001"), "7f7a2b1e-6f0e-4d7a-9a55-0d9a9f3ad001"),
+        ("callback_url", "https://example.org/ended", "https://example.org/ended"),
     ],
 )
 def test_options_are_sent_as_json_has_them(name: str, value: Any, sent: Any) -> None:
     """Each option is under its own name, and what JSON has no form for is sent in the API's."""
-    call = calls.submit("email", {"to": "a@example.org"}, {name: value})  # type: ignore[misc]
+    call = calls.jobs.submit("email", {"to": "a@example.org"}, {name: value})  # type: ignore[misc]
 
     assert body_of(call) == {"type": "email", "payload": {"to": "a@example.org"}, name: sent}
 
@@ -66,19 +70,19 @@ def test_options_are_sent_as_json_has_them(name: str, value: Any, sent: Any) -> 
 def test_a_slip_of_the_caller_is_not_sent(options: Any, error: type[Exception], message: str) -> None:
     """Options that do not exist or cannot be meant are the caller's error, at once."""
     with pytest.raises(error, match=message):
-        calls.submit("email", {}, options)
+        calls.jobs.submit("email", {}, options)
 
 
 @pytest.mark.parametrize("payload", [{1, 2}, {"text": "\ud800"}, {"number": 2**70}])
 def test_a_payload_that_is_no_json_is_not_sent(payload: Any) -> None:
     """What JSON, as the node reads it, cannot hold is refused with a word about the payload."""
     with pytest.raises(TypeError, match="payload cannot be written as JSON"):
-        calls.submit("email", payload, {})
+        calls.jobs.submit("email", payload, {})
 
 
 def test_many_jobs_are_one_body() -> None:
     """Each job of a batch has the same form as a single one."""
-    call = calls.submit_many([{"type": "a", "payload": [1], "priority": Priority.LOW}, {"type": "b"}])
+    call = calls.jobs.submit_many([{"type": "a", "payload": [1], "priority": Priority.LOW}, {"type": "b"}])
 
     assert (call.method, call.path) == ("POST", "/api/v1/jobs/bulk")
     assert body_of(call) == [{"type": "a", "payload": [1], "priority": "low"}, {"type": "b"}]
@@ -86,43 +90,95 @@ def test_many_jobs_are_one_body() -> None:
 
 def test_a_job_id_cannot_name_another_resource() -> None:
     """Whatever an id holds, it stays one step of the path."""
-    assert calls.get("a/../b?c=d#e").path == "/api/v1/jobs/a%2F..%2Fb%3Fc%3Dd%23e"
+    assert calls.jobs.get("a/../b?c=d#e").path == "/api/v1/jobs/a%2F..%2Fb%3Fc%3Dd%23e"
 
 
 @pytest.mark.parametrize("job_id", ["", ".", ".."])
 def test_what_is_no_step_of_a_path_is_no_job(job_id: str) -> None:
     """An id that would vanish from the path is answered like an unknown one."""
     with pytest.raises(JobNotFound):
-        calls.delete(job_id)
+        calls.jobs.delete(job_id)
 
 
 @pytest.mark.parametrize("queue", ["", "..", "a/b", "a b", "{a}"])
 def test_a_purge_needs_the_name_of_a_queue(queue: str) -> None:
     """A purge cannot be led to another address by its name."""
     with pytest.raises(ValueError, match="name of a queue"):
-        calls.purge(queue, None)
+        calls.queues.purge(queue, None)
 
 
-def test_only_what_changes_nothing_is_repeatable() -> None:
-    """Reads may be asked again after a lost answer, and everything else may not."""
-    changing = [
-        calls.submit("a", None, {}),
-        calls.submit_many([]),
-        calls.cancel("i"),
-        calls.retry("i"),
-        calls.delete("i"),
-        calls.retry_all(None),
-        calls.purge("a", None),
-    ]
-    reading = [calls.get("i"), calls.stats(), calls.handlers(), calls.health(), calls.jobs().call]
+REPEATABLE = {
+    "get": calls.jobs.get("i"),
+    "jobs": calls.jobs.jobs().call,
+    "dead-letters": calls.dead_letters.dead_letters().call,
+    "stats": calls.nodes.stats(),
+    "health": calls.nodes.health(),
+    "handlers": calls.nodes.handlers(),
+    "queue": calls.queues.queue("a"),
+    "keys": calls.keys.keys(),
+    "submit": calls.jobs.submit("a", None, {}),
+    "submit-many": calls.jobs.submit_many([]),
+    "lease": calls.leases.lease(["a"], 1, 0, None, None),
+    "heartbeat": calls.leases.heartbeat("t", None, None),
+    "complete": calls.leases.complete("t", None, ()),
+    "fail": calls.leases.fail("t", "e", None, True, None),
+    "release": calls.leases.release("t"),
+}
+NOT_REPEATABLE = {
+    "cancel": calls.jobs.cancel("i"),
+    "retry": calls.jobs.retry("i"),
+    "run-now": calls.jobs.run_now("i"),
+    "edit": calls.jobs.edit("i", "low", None, None),
+    "delete": calls.jobs.delete("i"),
+    "cancel-many": calls.jobs.act_on_many("cancel", {}, all=True),
+    "retry-all": next(calls.dead_letters.retry({}, None)),
+    "purge": calls.queues.purge("a", None),
+    "create-key": calls.keys.create("a", ["read"], None, None),
+    "revoke-key": calls.keys.revoke("a"),
+    "rotate-key": calls.keys.rotate("a", None),
+}
 
-    assert not any(call.repeatable for call in changing)
-    assert all(call and call.repeatable for call in reading)
+
+@pytest.mark.parametrize("call", REPEATABLE.values(), ids=REPEATABLE)
+def test_what_the_node_does_only_once_is_repeatable(call: Call[Any]) -> None:
+    """Reads, and what carries an idempotency key or a token, may be asked again after a lost answer."""
+    assert call.repeatable
+
+
+@pytest.mark.parametrize("call", NOT_REPEATABLE.values(), ids=NOT_REPEATABLE)
+def test_an_act_that_could_be_done_twice_is_not_repeatable(call: Call[Any]) -> None:
+    """An operator's act without an answer is left to the operator."""
+    assert not call.repeatable
+
+
+def test_every_submit_has_a_key_of_its_own() -> None:
+    """Two submits of the same job are two jobs; one submit keeps its key however often it is sent."""
+    keys = [calls.jobs.submit("a", None, {}).key, calls.jobs.submit("a", None, {}).key]
+    keys += [calls.jobs.submit_many([{"type": "a"}]).key, calls.jobs.submit_many([{"type": "a"}]).key]
+
+    assert len(set(keys)) == 4
+    assert all(keys)
+
+
+def test_the_caller_may_choose_the_key() -> None:
+    """A program that repeats itself can make its submit the same one; the key is no part of the job."""
+    call = calls.jobs.submit("a", None, {"idempotency_key": "order-17"})
+
+    assert call.key == "order-17"
+    assert body_of(call) == {"type": "a"}
+    assert calls.jobs.submit_many([{"type": "a"}], "order-17").key == "order-17"
+
+
+@pytest.mark.parametrize("key", ["", "a b", "ä", "a\nb", "x" * 256])
+def test_a_key_that_no_header_holds_is_not_sent(key: str) -> None:
+    """A slip that would break the request is told at once."""
+    with pytest.raises(ValueError, match="1 to 255 visible ASCII"):
+        calls.jobs.submit("a", None, {"idempotency_key": key})
 
 
 def test_filters_are_parameters() -> None:
     """Several states are one parameter; what is not given is none."""
-    call = calls.jobs(
+    call = calls.jobs.jobs(
         status=[State.FAILED, "cancelled"],
         type="email",
         priority=Priority.LOW,
@@ -143,7 +199,7 @@ def test_filters_are_parameters() -> None:
 def test_an_unknown_filter_is_not_sent() -> None:
     """A misspelt filter would otherwise match every job."""
     with pytest.raises(TypeError, match="statuss"):
-        calls.jobs(statuss="failed")  # type: ignore[call-arg]
+        calls.jobs.jobs(statuss="failed")  # type: ignore[call-arg]
 
 
 def walk(listing: Listing, pages: dict[str | None, Page]) -> tuple[list[str], list[dict[str, str]]]:
@@ -163,7 +219,7 @@ def test_a_list_is_read_to_its_end() -> None:
     """Pages follow one another by their cursors, and an empty page in between ends nothing."""
     pages = {None: page("ab", "1"), "1": page("", "2"), "2": page("c", None)}
 
-    found, asked = walk(calls.jobs(type="email"), pages)
+    found, asked = walk(calls.jobs.jobs(type="email"), pages)
 
     assert found == ["a", "b", "c"]
     assert asked == [
@@ -177,7 +233,7 @@ def test_a_list_is_read_to_its_limit() -> None:
     """No page is asked for once there are enough jobs, and no more jobs than are still wanted."""
     pages = {None: page("ab", "1"), "1": page("cd", "2")}
 
-    found, asked = walk(calls.dead_letters(limit=3), pages)
+    found, asked = walk(calls.dead_letters.dead_letters(limit=3), pages)
 
     assert found == ["a", "b", "c"]
     assert [params["limit"] for params in asked] == ["3", "1"]
@@ -186,4 +242,4 @@ def test_a_list_is_read_to_its_limit() -> None:
 def test_a_limit_is_at_least_one() -> None:
     """A limit that allows nothing is a slip."""
     with pytest.raises(ValueError, match="at least 1"):
-        calls.jobs(limit=0)
+        calls.jobs.jobs(limit=0)

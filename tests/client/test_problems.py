@@ -12,14 +12,21 @@ from gopher_node.client import (
     ApiError,
     FieldError,
     Forbidden,
+    IdempotencyKeyReused,
     InvalidRequest,
     InvalidState,
+    JobExists,
     JobNotFound,
     JobView,
+    LeaseLost,
+    LeaseNotFound,
     NoAnswer,
+    NodeNotFound,
     NodeNotReady,
     NotFound,
     Problem,
+    QueueNotFound,
+    RateLimited,
     ServerUnavailable,
     TooManyRequests,
     Unauthenticated,
@@ -35,13 +42,20 @@ from gopher_node.client.problems import error_for
         (401, "unauthenticated", Unauthenticated),
         (403, "forbidden", Forbidden),
         (404, "job-not-found", JobNotFound),
-        (404, "queue-not-found", NotFound),
+        (404, "queue-not-found", QueueNotFound),
+        (404, "node-not-found", NodeNotFound),
+        (404, "lease-not-found", LeaseNotFound),
+        (404, "key-not-found", NotFound),
         (405, "method-not-allowed", ApiError),
         (409, "invalid-state", InvalidState),
+        (409, "job-exists", JobExists),
+        (409, "lease-lost", LeaseLost),
         (413, "batch-too-large", InvalidRequest),
         (415, "unsupported-media-type", InvalidRequest),
         (422, "invalid-job", InvalidRequest),
+        (422, "idempotency-key-reused", IdempotencyKeyReused),
         (429, "queue-full", TooManyRequests),
+        (429, "rate-limited", RateLimited),
         (500, "internal", ApiError),
         (503, "store-unavailable", NodeNotReady),
     ],
@@ -61,7 +75,21 @@ def test_the_words_of_the_core_catch_them_too() -> None:
     with pytest.raises(errors.InvalidState) as caught:
         raise error_for(Problem(409, "invalid-state", more={"state": "processing"}))
     assert caught.value.state == "processing"
+    assert issubclass(JobExists, errors.JobExists)
+    assert issubclass(LeaseLost, errors.StaleLease)
+    assert issubclass(IdempotencyKeyReused, errors.KeyReused)
     assert issubclass(ServerUnavailable, errors.GopherError)
+
+
+def test_what_a_refusal_is_about_is_a_value() -> None:
+    """The scope that a key lacks, and the state of the job that has the id already."""
+    forbidden = error_for(Problem(403, "forbidden", more={"scope": "admin"}))
+    exists = error_for(Problem(409, "job-exists", more={"state": "failed"}))
+
+    assert isinstance(forbidden, Forbidden)
+    assert forbidden.scope == "admin"
+    assert isinstance(exists, JobExists)
+    assert exists.state == "failed"
 
 
 @pytest.mark.parametrize(
@@ -92,6 +120,7 @@ def test_the_message_is_what_a_person_needs(problem: Problem, text: str) -> None
     ("problem", "unknown"),
     [
         (Problem(503, "draining"), False),
+        (Problem(503, "too-many-connections"), False),
         (Problem(503, "store-unavailable", more={"outcome": "not-done"}), False),
         (Problem(503, "store-timeout", more={"outcome": "unknown"}), True),
         (Problem(503, "draining", more={"outcome": "unknown"}), True),
@@ -120,7 +149,9 @@ def test_messages_say_what_to_do_next() -> None:
         error_for(Problem(409, "invalid-state", more={"state": "failed"})),
         error_for(Problem(404, "job-not-found", "gone")),
         ServerUnavailable("http://node.example", "refused"),
-        NoAnswer.to("http://node.example", "cut", changes=True),
+        error_for(Problem(403, "forbidden", more={"scope": "admin"})),
+        error_for(Problem(409, "job-exists", more={"state": "failed"})),
+        NoAnswer.to("http://node.example", "cut", changes=True, idempotency_key="k"),
         WaitTimeout(JobView(job_id="1", type="a", status="failed"), 2.0),  # type: ignore[arg-type]
     ],
     ids=lambda error: type(error).__name__,
