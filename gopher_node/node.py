@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import random
 import re
@@ -12,6 +11,7 @@ import secrets
 import signal
 import socket
 import time
+from typing import Any
 
 import uvloop
 
@@ -19,6 +19,8 @@ from gopher_node import __version__
 from gopher_node.api import ApiServer, make_app
 from gopher_node.errors import GopherError, SettingError, StoreUnavailable, UnusableStore
 from gopher_node.handlers import Registry, registry
+from gopher_node.handlers.push import register_push
+from gopher_node.reporting import Reporter
 from gopher_node.scheduler import Scheduler
 from gopher_node.settings import Settings
 from gopher_node.store import Connections, Retention, Store
@@ -70,13 +72,6 @@ def _may_live(node_id: str) -> bool:
     return True
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _first_of(group: BaseExceptionGroup[GopherError]) -> GopherError:
     first = group.exceptions[0]
     return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
@@ -110,6 +105,7 @@ class Node:
             log.warning("setting.ignored", reason=text)
         self._registry.load_builtin()
         self._registry.load(self.settings.handlers)
+        register_push(self._registry, self.settings)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
@@ -139,6 +135,7 @@ class Node:
         api = await self._start_api(stack, store)
         if not await self._open(store):
             return
+        await api.check_access()
         scheduler = self._scheduler = Scheduler(store, self._events)
         if embedded is not None and embedded.owner:
             # What a run of this node before left behind need not wait for its lease to end.
@@ -150,6 +147,10 @@ class Node:
                     store, self._registry, settings, self._events, store_url=url, node=self.id
                 )
                 self._parts["worker"] = group.create_task(worker.run(self._stopping), name="worker")
+            reporter = Reporter(
+                store, self._events, self._describe(api), self._worker and self._worker.status, api.http_workers
+            )
+            self._parts["reporter"] = group.create_task(reporter.run(), name="reporter")
             self.started = True
             log.info(
                 "node.started",
@@ -166,6 +167,20 @@ class Node:
             if "worker" in self._parts:
                 await self._parts["worker"]
             self._parts["scheduler"].cancel()
+            self._parts["reporter"].cancel()
+
+    def _describe(self, api: ApiServer) -> dict[str, Any]:
+        """What stays the same of what the node reports of itself."""
+        return {
+            "id": self.id,
+            "role": self.role,
+            "version": __version__,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started_at": round((time.time() - self.uptime) * 1000),
+            "types": list(self._worker.types) if self._worker is not None else [],
+            "url": api.url,
+        }
 
     async def _start_embedded(self, stack: contextlib.AsyncExitStack) -> EmbeddedValkey:
         def report(event: str, /, **fields: object) -> None:
@@ -198,8 +213,12 @@ class Node:
                 "Name an address of this host, or choose another port with --port (0 takes any free one)."
             ) from error
         stack.push_async_callback(api.stop)
-        if not _is_loopback(server.host):
-            log.warning("server.open", host=server.host, reason="Whoever reaches this port may submit and read jobs.")
+        if server.anonymous and not self.settings.api_keys:
+            log.warning(
+                "server.anonymous",
+                host=server.host,
+                reason="While there is no API key, whoever reaches this port may do all.",
+            )
         return api
 
     async def _open(self, store: Store) -> bool:

@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gopher_node.api import dead_letters, handlers, health, jobs, queues, stats
+from gopher_node.api import (
+    aliases,
+    dead_letters,
+    docs,
+    events,
+    handlers,
+    health,
+    jobs,
+    keys,
+    lease_batches,
+    leases,
+    nodes,
+    queues,
+    selections,
+    stats,
+    submitting,
+)
+from gopher_node.api.auth import ACCESS, Access, keep_keys
 from gopher_node.api.bodies import MAX_BODY
-from gopher_node.api.middleware import guard, log_access
+from gopher_node.api.cors import allow_origins
+from gopher_node.api.key_ring import KeyRing
+from gopher_node.api.middleware import dress, guard, log_access
 from gopher_node.api.parts import PARTS, Parts
 from gopher_node.api.status import NodeStatus
 from gopher_node.handlers import Registry
@@ -15,7 +34,9 @@ from gopher_node.store import Store
 from gopher_node.telemetry import Events
 
 PROBES = (health,)
-RESOURCES = (jobs, dead_letters, queues, handlers, stats, *PROBES)
+WORKERS = (leases, lease_batches)
+JOBS = (submitting, jobs, selections, events, dead_letters)
+RESOURCES = (*JOBS, queues, handlers, nodes, stats, keys, *WORKERS, aliases, docs, *PROBES)
 
 
 def make_app(
@@ -25,7 +46,19 @@ def make_app(
     middlewares = [log_access, guard] if settings.log.level == "debug" else [guard]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app[PARTS] = Parts(store=store, registry=registry, settings=settings, events=events, status=status)
-    for resource in PROBES if settings.role == "worker" else RESOURCES:
-        for endpoint in resource.ENDPOINTS:
+    app[ACCESS] = Access(KeyRing(store.keys, settings.api_keys, events.store_down), settings.server)
+    app.cleanup_ctx.append(keep_keys)
+    app.on_response_prepare.append(dress)
+    if settings.server.cors_origins:
+        allow_origins(app, settings.server.cors_origins)
+    resources = PROBES if settings.role == "worker" else RESOURCES
+    endpoints = tuple(endpoint for resource in resources for endpoint in resource.ENDPOINTS)
+    base = settings.server.base_path
+    for endpoint in endpoints:
+        app.add_routes(endpoint.routes(base))
+        if base and any(endpoint in probes.ENDPOINTS for probes in PROBES):
+            # Whoever probes a node asks it directly, and not through the proxy that the prefix is for.
             app.add_routes(endpoint.routes())
+    leases.prepare(app)
+    docs.document(app, endpoints)
     return app

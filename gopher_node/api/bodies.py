@@ -34,15 +34,20 @@ async def read_json(request: web.Request, *, limit: int = MAX_BODY, depth: int =
 
     Raises Problem.
     """
-    _check_headers(request)
-    return parse_json(await _read(request, limit), depth=depth)
+    return parse_json(await read_bytes(request, limit=limit), depth=depth)
 
 
-def _check_headers(request: web.Request) -> None:
-    headers = request.headers
-    if headers.get("Content-Type") not in _MEDIA_TYPES and not _is_json(request):
+async def read_bytes(request: web.Request, *, limit: int = MAX_BODY) -> bytes:
+    """The body, decompressed, of a request that says it sends JSON. Raises Problem."""
+    if request.headers.get("Content-Type") not in _MEDIA_TYPES and not is_text(request, "application/json"):
         raise Problem("unsupported-media-type", "Send the header Content-Type: application/json, and UTF-8.")
-    if headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
+    check_encoding(request)
+    return await _read(request, limit)
+
+
+def check_encoding(request: web.Request) -> None:
+    """Raises Problem for a body that is compressed in a way that is not read here."""
+    if request.headers.get("Content-Encoding", "").strip().lower() not in _ENCODINGS:
         raise Problem(
             "unsupported-encoding",
             "Send the body as it is, or compressed with gzip or deflate.",
@@ -50,9 +55,10 @@ def _check_headers(request: web.Request) -> None:
         )
 
 
-def _is_json(request: web.Request) -> bool:
+def is_text(request: web.Request, media_type: str) -> bool:
+    """Whether the request says that its body is of this media type, in UTF-8."""
     charset = request.charset or "utf-8"
-    return request.content_type == "application/json" and charset.lower() in ("utf-8", "utf8")
+    return request.content_type == media_type and charset.lower() in ("utf-8", "utf8")
 
 
 async def _read(request: web.Request, limit: int) -> bytes:
@@ -66,9 +72,7 @@ async def _read(request: web.Request, limit: int) -> bytes:
         else:
             body = await _read_rest(request, limit)
     except web.RequestPayloadError:
-        if request.headers.get("Content-Encoding"):
-            raise Problem("bad-encoding") from None
-        raise Problem("bad-request", "The body is not framed as its headers say.") from None
+        raise broken_body(request) from None
     if len(body) > limit:
         raise _too_large(limit)
     return body
@@ -88,6 +92,13 @@ async def _read_rest(request: web.Request, limit: int) -> bytes:
     except TimeoutError:
         raise Problem("request-timeout", f"A request must arrive whole within {deadline:g} s.") from None
     return b"".join(chunks)
+
+
+def broken_body(request: web.Request) -> Problem:
+    """What is wrong with a body that cannot be read to its end."""
+    if request.headers.get("Content-Encoding"):
+        return Problem("bad-encoding")
+    return Problem("bad-request", "The body is not framed as its headers say.")
 
 
 def _too_large(limit: int) -> Problem:

@@ -12,6 +12,7 @@ Status = Literal["scheduled", "enqueued", "blocked", "processing", "completed", 
 Level = Literal["urgent", "high", "normal", "low"]
 JobId = Annotated[str, Field(json_schema_extra={"format": "uuid"}, examples=["b3864208-5177-41ad-8fa2-451fed8ec84f"])]
 Count = Annotated[int, Field(ge=0)]
+Cursor = Annotated[str | None, Field(description="Sent back as `cursor`, it goes on from there; null at the end.")]
 
 
 class Document(BaseModel):
@@ -71,7 +72,7 @@ class JobListDocument(Document):
 
 class JobPageDocument(Document):
     items: list[JobDocument]
-    next_cursor: str | None = Field(description="Sent back as `cursor`, it gives the next page; null after the last.")
+    next_cursor: Cursor
 
 
 class FaultDocument(Document):

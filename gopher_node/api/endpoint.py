@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -22,12 +23,21 @@ Content = type[BaseModel] | str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """A request header that an endpoint understands, with the JSON schema of its value."""
+
+    description: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """
     What is answered at an address.
 
     `scope` is what a key must allow, None for addresses open to all. `problems` are the names of those that this
-    endpoint has beyond the ones that any may have. `aliases` are older spellings of the path.
+    endpoint has beyond the ones that any may have. `aliases` are older spellings of the path. `headers` and `media`
+    say which request headers it understands beyond the usual, and in which media types its body comes.
     """
 
     method: str
@@ -40,17 +50,25 @@ class Endpoint:
     reads_body: bool = True
     problems: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    headers: Mapping[str, Header] = field(default_factory=dict[str, Header])
+    media: tuple[str, ...] = ("application/json",)
 
     @property
     def name(self) -> str:
         return self.handle.__name__
 
     @property
-    def description(self) -> str:
-        return (self.handle.__doc__ or "").strip()
+    def resource(self) -> str:
+        """What it belongs to: its module, in words."""
+        return self.handle.__module__.rpartition(".")[2].replace("_", " ")
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.route(self.method, _pattern(path), self._answer) for path in (self.path, *self.aliases)]
+    @property
+    def description(self) -> str:
+        return inspect.cleandoc(self.handle.__doc__ or "")
+
+    def routes(self, base: str = "") -> list[web.RouteDef]:
+        """`base` is the prefix of every address."""
+        return [web.route(self.method, base + _pattern(path), self._answer) for path in (self.path, *self.aliases)]
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if self.scope is not None:
@@ -72,6 +90,8 @@ def endpoint(
     reads_body: bool = True,
     problems: tuple[str, ...] = (),
     aliases: tuple[str, ...] = (),
+    headers: Mapping[str, Header] | None = None,
+    media: tuple[str, ...] = ("application/json",),
 ) -> Callable[[Callable[..., Awaitable[web.StreamResponse]]], Endpoint]:
     """
     Make a function the endpoint of an address. Its docstring is the documentation, the first line as the summary.
@@ -92,6 +112,8 @@ def endpoint(
             reads_body=reads_body,
             problems=problems,
             aliases=aliases,
+            headers=headers or {},
+            media=media,
         )
 
     return declare

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Literal
+from typing import Any, Literal
 
 from aiohttp import web
+from pydantic import Field
 
+from gopher_node.api.auth import may_look
 from gopher_node.api.documents import Document, Moment
 from gopher_node.api.endpoint import endpoint
 from gopher_node.api.parts import PARTS, Parts
@@ -15,16 +17,18 @@ from gopher_node.api.views import format_time, respond
 
 OK = "ok"
 
+_ONLY_WITH_READ = "Where keys are in force, only for those with the scope read."
+
 
 class ChecksDocument(Document):
     status: Literal["alive", "dead", "started", "starting", "ready", "unready"]
-    checks: dict[str, str]
+    checks: dict[str, str] | None = Field(None, description=_ONLY_WITH_READ)
 
 
 class HealthDocument(Document):
     status: Literal["healthy", "degraded", "unhealthy"]
     timestamp: Moment
-    checks: dict[str, str]
+    checks: dict[str, str] | None = Field(None, description=_ONLY_WITH_READ)
 
 
 PROBE = {200: ChecksDocument, 503: ChecksDocument}
@@ -43,23 +47,28 @@ def _checks(parts: Parts) -> dict[str, str]:
     return checks
 
 
-def _answer(checks: dict[str, str], good: str, bad: str) -> web.Response:
+def _answer(request: web.Request, checks: dict[str, str], good: str, bad: str) -> web.Response:
     well = all(found == OK for found in checks.values())
-    return respond({"status": good if well else bad, "checks": checks}, status=200 if well else 503)
+    return respond({"status": good if well else bad, **_details(request, checks)}, status=200 if well else 503)
+
+
+def _details(request: web.Request, checks: dict[str, str]) -> dict[str, Any]:
+    """What is amiss, which is not for everybody."""
+    return {"checks": checks} if may_look(request) else {}
 
 
 @endpoint("GET", "/livez", scope=None, query=FreeQuery, answers=PROBE)
 async def livez(request: web.Request, query: FreeQuery) -> web.Response:
     """Tell whether to let the node live: a restart mends nothing else, least of all a store that is away."""
     checks = _checks(request.app[PARTS])
-    return _answer({"node": checks["node"]}, "alive", "dead")
+    return _answer(request, {"node": checks["node"]}, "alive", "dead")
 
 
 @endpoint("GET", "/startupz", scope=None, query=FreeQuery, answers=PROBE)
 async def startupz(request: web.Request, query: FreeQuery) -> web.Response:
     """Tell whether the node has started."""
     checks = _checks(request.app[PARTS])
-    return _answer({name: checks[name] for name in ("node", "started")}, "started", "starting")
+    return _answer(request, {name: checks[name] for name in ("node", "started")}, "started", "starting")
 
 
 @endpoint("GET", "/readyz", scope=None, query=FreeQuery, answers=PROBE)
@@ -73,7 +82,7 @@ async def readyz(request: web.Request, query: FreeQuery) -> web.Response:
     checks = _checks(parts)
     if parts.settings.role == "api":
         del checks["store"]
-    return _answer(checks, "ready", "unready")
+    return _answer(request, checks, "ready", "unready")
 
 
 @endpoint("GET", "/health", scope=None, query=FreeQuery, answers={200: HealthDocument, 503: HealthDocument})
@@ -88,8 +97,8 @@ async def health(request: web.Request, query: FreeQuery) -> web.Response:
         status = "unhealthy"
     else:
         status = "healthy" if all(found == OK for found in checks.values()) else "degraded"
-    content = {"status": status, "timestamp": format_time(time.time_ns() // 1_000_000), "checks": checks}
-    return respond(content, status=503 if status == "unhealthy" else 200)
+    content = {"status": status, "timestamp": format_time(time.time_ns() // 1_000_000)}
+    return respond({**content, **_details(request, checks)}, status=503 if status == "unhealthy" else 200)
 
 
 ENDPOINTS = (livez, readyz, startupz, health)

@@ -1,4 +1,4 @@
-"""What surrounds every request: its id, and the one place where an exception becomes an answer."""
+"""What surrounds every request: its id, the headers of all answers, and where an exception becomes an answer."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from gopher_node.api.auth import ACCESS, ACT, FACTS, LIMIT, address_of, key_of
 from gopher_node.api.parts import PARTS
-from gopher_node.api.problems import SERVER, Problem, answer, problem_of
+from gopher_node.api.problems import HEADERS, Problem, answer, problem_of
 from gopher_node.telemetry import get_logger
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = get_logger("gopher_node.api")
+
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("REQUEST_ID", str)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _process = secrets.token_hex(6)
@@ -36,27 +39,70 @@ def request_id_of(request: web.BaseRequest) -> str:
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    request_id = request_id_of(request)
+    request_id = request[REQUEST_ID] = request_id_of(request)
     try:
         if request.version.major != 1:
             raise Problem("bad-request", "Send HTTP/1.1.")
         response = await handler(request)
-        response.headers["Server"] = SERVER
-        response.headers["X-Request-ID"] = request_id
+        if ACT in request and response.status < 400:
+            _audit(request, response.status)
     except Exception as error:
         if isinstance(error, ConnectionError) and request.transport is None:
             # The client has gone; there is nobody to answer.
             raise
-        problem = problem_of(error)
-        if problem.name == "internal":
-            log.error(
-                "http.failed", request_id=request_id, method=request.method, route=_route(request), exc_info=error
-            )
-        response = answer(problem, request_id)
+        response = answer(explain(request, error), request_id)
     if request.app[PARTS].draining.is_set():
         # Whoever keeps the connection would send the next request to a node that is about to go.
         response.force_close()
     return response
+
+
+def explain(request: web.Request, error: Exception) -> Problem:
+    """The problem that this exception is. One that nobody foresaw is logged, for the answer says nothing of it."""
+    problem = problem_of(error)
+    if problem.name == "internal":
+        log.error(
+            "http.failed",
+            request_id=request[REQUEST_ID],
+            method=request.method,
+            route=_route(request),
+            exc_info=error,
+        )
+    return problem
+
+
+async def dress(request: web.Request, response: web.StreamResponse) -> None:
+    """Give an answer the headers that all have, just before it is sent."""
+    headers = response.headers
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    headers["Server"] = HEADERS["Server"]
+    # What aiohttp refuses by itself has not come this way.
+    if REQUEST_ID in request:
+        headers["X-Request-ID"] = request[REQUEST_ID]
+    if LIMIT in request:
+        headers["RateLimit-Policy"], headers["RateLimit"] = request[LIMIT]
+    base = request.app[ACCESS].server.base_path
+    if base and headers.get("Location", "").startswith("/"):
+        headers["Location"] = base + headers["Location"]
+
+
+def _audit(request: web.Request, status: int) -> None:
+    """One line for each act of an operator: who did what to what. What was sent and answered is left out."""
+    key, found = key_of(request), request.match_info
+    log.info(
+        "audit",
+        key_id=key.id,
+        key_name=key.name,
+        address=address_of(request, request.app[ACCESS]),
+        method=request.method,
+        route=_route(request),
+        status=status,
+        request_id=request[REQUEST_ID],
+        job_id=found.get("job_id"),
+        job_type=found.get("type") or request.query.get("type"),
+        **request.get(FACTS, {}),
+    )
 
 
 @web.middleware
@@ -69,7 +115,7 @@ async def log_access(request: web.Request, handler: Handler) -> web.StreamRespon
         route=_route(request),
         status=response.status,
         duration=round(time.perf_counter() - begun, 6),
-        request_id=response.headers.get("X-Request-ID"),
+        request_id=request[REQUEST_ID],
     )
     return response
 

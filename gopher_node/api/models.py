@@ -12,19 +12,24 @@ import orjson
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
-from gopher_node.api.problems import KINDS, Fault, Problem
+from gopher_node.api.problem_kinds import KINDS
+from gopher_node.api.problems import Fault, Problem
 from gopher_node.durations import parse_duration
 from gopher_node.handlers import Handler, InvalidPayload, Registry
+from gopher_node.handlers.builtin.addresses import Allowed, callback_refusal
 from gopher_node.handlers.context import MAX_RETRIES
-from gopher_node.job import GROUP_NAME, TAG_NAME, TYPE_NAME, NewJob, Priority
+from gopher_node.job import GROUP_NAME, TAG_NAME, TYPE_NAME, NewJob, Priority, new_job_id
 
 MAX_PAYLOAD = 256 * 1024
 MAX_TAGS = 20
+MAX_IDS = 1000
 YEAR_MS = 366 * 86_400_000
 
 _RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
 )
+JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
+
 _LEVELS = {level.label: level for level in Priority}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -93,6 +98,22 @@ def _parse_retries(value: object) -> int:
     return value
 
 
+def _parse_callback(value: object) -> str:
+    # Where it may lead is for read_submission to judge: that depends on the settings.
+    if not isinstance(value, str):
+        raise PydanticCustomError("callback-not-allowed", "must be a URL such as https://example.org/hooks")
+    return value
+
+
+def _parse_ids(value: object) -> tuple[str, ...]:
+    ids = cast("list[object]", value) if isinstance(value, list) else None
+    if ids is None or not all(isinstance(id, str) and JOB_ID.match(id.lower()) for id in ids):
+        raise PydanticCustomError("invalid-name", "must be a list of job ids")
+    if not 1 <= len(ids) <= MAX_IDS:
+        raise PydanticCustomError("out-of-range", "must be 1 to {high} job ids", {"high": MAX_IDS})
+    return tuple(dict.fromkeys(id.lower() for id in cast("list[str]", ids)))
+
+
 def _parse_tags(value: object) -> tuple[str, ...]:
     tags = cast("list[object]", value) if isinstance(value, list) else None
     if tags is None or not all(isinstance(tag, str) and TAG_NAME.match(tag) for tag in tags):
@@ -115,6 +136,9 @@ RunAt = Annotated[int, PlainValidator(parse_run_at, json_schema_input_type=str)]
 Delay = Annotated[int, PlainValidator(milliseconds(0, YEAR_MS, "invalid-run-at"), json_schema_input_type=_DURATION)]
 Timeout = Annotated[int, PlainValidator(milliseconds(1), json_schema_input_type=_DURATION)]
 Keep = Annotated[int, PlainValidator(milliseconds(0), json_schema_input_type=_DURATION)]
+OwnJobId = Annotated[str, name(JOB_ID, "a UUID in lower case, such as b3864208-5177-41ad-8fa2-451fed8ec84f")]
+Ids = Annotated[tuple[str, ...], PlainValidator(_parse_ids, json_schema_input_type=list[str])]
+CallbackUrl = Annotated[str, PlainValidator(_parse_callback, json_schema_input_type=str)]
 Tags = Annotated[tuple[str, ...], PlainValidator(_parse_tags, json_schema_input_type=list[str])]
 
 
@@ -135,10 +159,36 @@ class Submission(BaseModel):
     timeout: Timeout | None = None
     retention: Keep | None = None
     tags: Tags | None = None
+    job_id: OwnJobId | None = None
+    callback_url: CallbackUrl | None = None
 
 
-def read_submission(document: Any, registry: Registry, max_retries: int) -> NewJob | list[Fault]:
-    """The job that a body describes, or all that is wrong with it. `max_retries` holds where nothing else says."""
+class Edit(BaseModel):
+    """What is to change of a waiting job. A null says the same as leaving the field out."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    priority: Level | None = None
+    execute_at: RunAt | None = None
+    delay: Delay | None = None
+
+
+class JobIds(BaseModel):
+    """Up to 1,000 jobs by their ids."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    job_ids: Ids
+
+
+def read_submission(
+    document: Any, registry: Registry, max_retries: int, *, allow: Sequence[Allowed] = ()
+) -> NewJob | list[Fault]:
+    """
+    The job that a body describes, or all that is wrong with it.
+
+    `max_retries` holds where nothing else says. `allow` is where callbacks may go beyond public addresses.
+    """
     if not isinstance(document, dict):
         return [{"pointer": "", "code": "invalid-job", "detail": "must be a JSON object"}]
     given = cast("dict[str, Any]", document)
@@ -154,6 +204,9 @@ def read_submission(document: Any, registry: Registry, max_retries: int) -> NewJ
     payload = given.get("payload")
     content = b"{}" if payload is None else orjson.dumps(payload)
     faults += _payload_faults(content, handler)
+    callback = given.get("callback_url")
+    if isinstance(callback, str) and (refused := callback_refusal(callback, allow)):
+        faults.append({"pointer": "/callback_url", "code": "callback-not-allowed", "detail": refused})
     if faults or submission is None:
         return faults
     return _new_job(submission, content, handler, max_retries)
@@ -168,6 +221,9 @@ def _new_job(submission: Submission, payload: bytes, handler: Handler | None, de
         if timeout_ms is None and handler.timeout is not None:
             timeout_ms = max(1, round(handler.timeout * 1000))
     return NewJob(
+        id=submission.job_id or new_job_id(),
+        client_id=submission.job_id is not None,
+        callback_url=submission.callback_url or "",
         type=submission.type or submission.queue or "",
         payload=payload,
         priority=priority or Priority.NORMAL,
@@ -245,7 +301,9 @@ def batch_refusal(faults: Sequence[Fault]) -> Problem:
 def _problem_name(fault: Fault, general: str) -> str:
     if fault["code"] == "job-too-large":
         return fault["code"]
-    if fault["pointer"] == "/payload" or fault["pointer"].startswith("/payload/"):
+    if fault["pointer"].startswith("/payload/") or (
+        fault["pointer"] == "/payload" and fault["code"] != "unknown-field"
+    ):
         return "invalid-payload"
     return fault["code"] if fault["code"] in KINDS else general
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage, ContentEncodingError, LineTooLong
 
+from gopher_node.api.problem_kinds import KINDS
 from gopher_node.errors import (
     GopherError,
     InvalidState,
+    JobExists,
     JobNotFound,
+    KeyReused,
     OutcomeUnknown,
+    StaleLease,
     StoreFull,
+    StoreReadOnly,
     StoreUnavailable,
+    TooManyPools,
     UnusableStore,
 )
 
@@ -26,56 +31,10 @@ Fault = dict[str, str]
 MAX_FAULTS = 100
 SERVER = "gopher-node"
 """Said in place of the library's name and version, which are nobody's business."""
+HEADERS = {"Server": SERVER, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+"""What every answer has, unless it says otherwise itself: no guessing of types, and no copies of what a key opened."""
 MAX_LINE = 8 * 1024
 MAX_HEADER = 16 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What holds for every problem of one name. `retry_after` is in seconds; `close` ends the connection as well."""
-
-    status: int
-    title: str
-    retry_after: int | None = None
-    close: bool = False
-
-
-KINDS: Mapping[str, Kind] = {
-    "bad-request": Kind(400, "This is no valid HTTP request.", close=True),
-    "empty-body": Kind(400, "The request has no body."),
-    "malformed-json": Kind(400, "The body is not valid JSON."),
-    "number-out-of-range": Kind(400, "The body has a number that cannot be kept exactly."),
-    "json-too-deep": Kind(400, "The body is nested too deeply."),
-    "bad-encoding": Kind(400, "The body is not what its Content-Encoding says.", close=True),
-    "not-found": Kind(404, "There is nothing at this address."),
-    "job-not-found": Kind(404, "There is no such job."),
-    "queue-not-found": Kind(404, "There is no such queue."),
-    "method-not-allowed": Kind(405, "This address does not answer this method."),
-    "request-timeout": Kind(408, "The request took too long to arrive.", close=True),
-    "invalid-state": Kind(409, "The job's state does not allow this."),
-    "payload-too-large": Kind(413, "The body is too large.", close=True),
-    "job-too-large": Kind(413, "The job's payload is too large."),
-    "batch-too-large": Kind(413, "The batch has too many jobs."),
-    "uri-too-long": Kind(414, "The address is too long.", close=True),
-    "unsupported-media-type": Kind(415, "The body must be JSON."),
-    "unsupported-encoding": Kind(415, "This Content-Encoding is not supported."),
-    "expectation-failed": Kind(417, "Only Expect: 100-continue is understood.", close=True),
-    "invalid-body": Kind(422, "The body is not valid."),
-    "invalid-job": Kind(422, "The job is not valid."),
-    "invalid-name": Kind(422, "A name is not valid."),
-    "invalid-payload": Kind(422, "The payload does not fit the job's type."),
-    "invalid-run-at": Kind(422, "The time of execution is not valid."),
-    "invalid-duration": Kind(422, "A duration is not valid."),
-    "out-of-range": Kind(422, "A value is out of range."),
-    "unknown-field": Kind(422, "The job has a field that does not exist."),
-    "invalid-parameter": Kind(422, "A query parameter is not valid."),
-    "headers-too-large": Kind(431, "The headers are too large.", close=True),
-    "internal": Kind(500, "The node made a mistake."),
-    "draining": Kind(503, "This node is shutting down.", retry_after=1, close=True),
-    "store-unavailable": Kind(503, "The store cannot be reached.", retry_after=2),
-    "store-timeout": Kind(503, "The store did not answer.", retry_after=2),
-    "store-full": Kind(503, "The store is full.", retry_after=30),
-}
 
 
 class Problem(Exception):
@@ -124,12 +83,23 @@ def _of_ours(error: GopherError) -> Problem:
             return Problem("job-not-found", "No job has this id; it may have outlived its retention.")
         case InvalidState():
             return Problem("invalid-state", str(error), state=error.state)
+        case JobExists():
+            return Problem("job-exists", "Nothing was stored: there is a job of this id.", state=error.state)
+        case StaleLease():
+            return Problem("lease-lost", "Stop this run: another worker may have the job.")
+        case TooManyPools():
+            detail = "One of these types is claimed in too many different sets of types."
+            return Problem("too-many-pools", detail, outcome="not-done")
+        case KeyReused():
+            return Problem("idempotency-key-reused", "Nothing was stored. A key stands for one request and its body.")
         case StoreFull():
             return Problem(
                 "store-full", "Nothing was done. Try again when jobs have been finished.", outcome="not-done"
             )
         case OutcomeUnknown():
             return Problem("store-timeout", "What was asked may or may not have been done.", outcome="unknown")
+        case StoreReadOnly():
+            return Problem("store-read-only", "Nothing was done. Try again.", outcome="not-done")
         case StoreUnavailable() | UnusableStore():
             return Problem("store-unavailable", "Nothing was done. Try again.", outcome="not-done")
         case _:
@@ -167,7 +137,8 @@ def _of_parser(error: BadHttpMessage) -> Problem:
     return Problem("bad-request")
 
 
-def answer(problem: Problem, request_id: str) -> web.Response:
+def document(problem: Problem, request_id: str) -> dict[str, Any]:
+    """A problem in JSON."""
     kind = problem.kind
     content: dict[str, Any] = {
         "type": f"/problems/{problem.name}",
@@ -179,15 +150,20 @@ def answer(problem: Problem, request_id: str) -> web.Response:
     }
     if problem.faults:
         content["errors"] = problem.faults[:MAX_FAULTS]
+    return content
+
+
+def answer(problem: Problem, request_id: str) -> web.Response:
+    kind = problem.kind
     headers = {
+        **HEADERS,
         "Content-Type": "application/problem+json",
-        "Server": SERVER,
         "X-Request-ID": request_id,
         **problem.headers,
     }
     if kind.retry_after is not None:
         headers["Retry-After"] = str(kind.retry_after)
-    response = web.Response(body=orjson.dumps(content), status=kind.status, headers=headers)
+    response = web.Response(body=orjson.dumps(document(problem, request_id)), status=kind.status, headers=headers)
     if kind.close:
         response.force_close()
     return response

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
-from gopher_node.api.models import GroupName, Level, TagName, TypeName, milliseconds, parse_time
+from gopher_node.api.models import JOB_ID, GroupName, Level, TagName, TypeName, milliseconds, parse_time
 from gopher_node.api.problems import Fault, Problem
 from gopher_node.errors import JobNotFound
 from gopher_node.job import TYPE_NAME, State
+from gopher_node.store import JobFilter
 
 MAX_WAIT_MS = 60_000
 MAX_LIMIT = 200
 
-_JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Reads a whole number from `low` to `high`, both included."""
 
-def _parse_limit(value: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= MAX_LIMIT:
-        raise PydanticCustomError("out-of-range", "must be a whole number from 1 to {high}", {"high": MAX_LIMIT})
-    return int(value)
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
+            told = {"low": low, "high": high}
+            raise PydanticCustomError("out-of-range", "must be a whole number from {low} to {high}", told)
+        return int(value)
+
+    return parse
 
 
 def _parse_states(value: str) -> tuple[State, ...]:
@@ -35,9 +41,16 @@ def _parse_states(value: str) -> tuple[State, ...]:
         ) from None
 
 
-Limit = Annotated[int, PlainValidator(_parse_limit, json_schema_input_type=int)]
+def _parse_truth(value: str) -> bool:
+    if value not in ("true", "false"):
+        raise PydanticCustomError("invalid-flag", "must be true or false")
+    return value == "true"
+
+
+Limit = Annotated[int, PlainValidator(whole(1, MAX_LIMIT), json_schema_input_type=int)]
 States = Annotated[tuple[State, ...], PlainValidator(_parse_states, json_schema_input_type=str)]
 Wait = Annotated[int, PlainValidator(milliseconds(0, MAX_WAIT_MS), json_schema_input_type=str | int | float)]
+Flag = Annotated[bool, PlainValidator(_parse_truth, json_schema_input_type=bool)]
 Time = Annotated[int, PlainValidator(parse_time, json_schema_input_type=str)]
 
 
@@ -63,10 +76,6 @@ class WaitQuery(Query):
     wait: Wait = 0
 
 
-class TypeQuery(Query):
-    type: TypeName | None = None
-
-
 class PriorityQuery(Query):
     priority: Level | None = None
 
@@ -76,20 +85,55 @@ class PageQuery(Query):
     cursor: str | None = None
 
 
-class DeadLettersQuery(PageQuery, TypeQuery):
-    """Which dead letters are listed."""
+class DeadLetterFilterQuery(Query):
+    """Which dead letters are meant. Times are epoch milliseconds once they are read."""
 
-
-class JobsQuery(PageQuery):
-    """Which jobs are listed. Times are epoch milliseconds once they are read."""
-
-    status: States = ()
     type: TypeName | None = None
     priority: Level | None = None
     group: GroupName | None = None
     tag: TagName | None = None
     created_after: Time | None = None
     created_before: Time | None = None
+
+    def filter(self, states: tuple[State, ...]) -> JobFilter:
+        """Jobs in one of these states, in any if there are none, for which all holds that the address says."""
+        return JobFilter(
+            states=states,
+            type=self.type,
+            priority=self.priority,
+            group=self.group,
+            tag=self.tag,
+            created_after_ms=self.created_after,
+            created_before_ms=self.created_before,
+        )
+
+
+class JobFilterQuery(DeadLetterFilterQuery):
+    """Which jobs are meant."""
+
+    status: States = ()
+
+
+class JobsQuery(JobFilterQuery, PageQuery):
+    """Which jobs are listed."""
+
+
+class DeadLettersQuery(DeadLetterFilterQuery, PageQuery):
+    """Which dead letters are listed."""
+
+
+class JobsActQuery(JobFilterQuery):
+    """The jobs that something is done to: at least one filter, or `all=true`."""
+
+    all: Flag = False
+    cursor: str | None = None
+
+
+class DeadLettersActQuery(DeadLetterFilterQuery):
+    """The dead letters that something is done to."""
+
+    all: Flag = False
+    cursor: str | None = None
 
 
 AnyQuery = TypeVar("AnyQuery", bound=Query)
@@ -102,6 +146,8 @@ def read_query(request: web.Request, model: type[AnyQuery]) -> AnyQuery:
     values: dict[str, str] = {}
     faults: list[Fault] = []
     for name, value in request.query.items():
+        if name == "queue" and "type" in model.model_fields:
+            name = "type"  # another word for it, everywhere
         if name in values:
             faults.append(_fault(name, "repeated", "must stand only once"))
         values[name] = value
@@ -124,8 +170,11 @@ def read_query(request: web.Request, model: type[AnyQuery]) -> AnyQuery:
 
 
 def bad_cursor() -> Problem:
-    fault = _fault("cursor", "invalid-cursor", "must be the next_cursor of a page of the same list")
-    return Problem("invalid-parameter", faults=[fault])
+    return bad_parameter("cursor", "invalid-cursor", "must be the next_cursor of a page of the same list")
+
+
+def bad_parameter(name: str, code: str, detail: str) -> Problem:
+    return Problem("invalid-parameter", faults=[_fault(name, code, detail)])
 
 
 def _fault(name: str, code: str, detail: str) -> Fault:
@@ -135,7 +184,7 @@ def _fault(name: str, code: str, detail: str) -> Fault:
 def read_job_id(request: web.Request) -> str:
     """Raises JobNotFound for what cannot be an id: whether one exists is not told apart from whether one could."""
     job_id = request.match_info["job_id"].lower()
-    if not _JOB_ID.match(job_id):
+    if not JOB_ID.match(job_id):
         raise JobNotFound
     return job_id
 

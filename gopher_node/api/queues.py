@@ -1,18 +1,89 @@
-"""Queues: the jobs of one type that have not begun."""
+"""Queues: the jobs of one type, how many wait at which priority and for how long, and emptying them."""
 
 from __future__ import annotations
 
-from aiohttp import web
+from collections import Counter
+from typing import Any
 
+from aiohttp import web
+from pydantic import Field
+
+from gopher_node.api.auth import note
 from gopher_node.api.documents import Count, Document
 from gopher_node.api.endpoint import endpoint
-from gopher_node.api.parts import PARTS
-from gopher_node.api.queries import PriorityQuery, read_type
+from gopher_node.api.parts import PARTS, Parts
+from gopher_node.api.problems import Problem
+from gopher_node.api.queries import NoQuery, PriorityQuery, read_type
 from gopher_node.api.views import respond
+from gopher_node.job import Priority, State
+from gopher_node.store import QueueState
+
+LEVELS = sorted(Priority, reverse=True)
+RATES = ("submitted", "completed", "failed")
+
+
+class DepthDocument(Document):
+    urgent: Count
+    high: Count
+    normal: Count
+    low: Count
+
+
+class AgesDocument(Document):
+    urgent: float | None
+    high: float | None
+    normal: float | None
+    low: float | None
+
+
+class RatesDocument(Document):
+    """Jobs in the last whole minute."""
+
+    submitted: Count
+    completed: Count
+    failed: Count
+
+
+class QueueDocument(Document):
+    """The jobs of one type."""
+
+    type: str
+    waiting: Count = Field(description="Jobs that could run now.")
+    depth: DepthDocument = Field(description="The same by priority.")
+    oldest_age: float | None = Field(description="Seconds for which the oldest of them has waited.")
+    oldest_ages: AgesDocument
+    states: dict[str, Count]
+    rates: RatesDocument
+    served_by: Count = Field(description="Nodes that run this type.")
+
+
+class QueueListDocument(Document):
+    items: list[QueueDocument]
 
 
 class PurgedDocument(Document):
     purged: Count
+
+
+@endpoint("GET", "/api/v1/queues", scope="read", answers={200: QueueListDocument})
+async def list_queues(request: web.Request, query: NoQuery) -> web.Response:
+    """List the queues: how many jobs wait in each, for how long, and how fast they come and go."""
+    parts = request.app[PARTS]
+    queues, served = await parts.store.queues(), await _served(parts)
+    return respond({"items": [_show(queue, served) for queue in queues]})
+
+
+@endpoint("GET", "/api/v1/queues/{type}", scope="read", answers={200: QueueDocument}, problems=("queue-not-found",))
+async def get_queue(request: web.Request, query: NoQuery) -> web.Response:
+    """Show one queue."""
+    parts = request.app[PARTS]
+    type = read_type(request)
+    queues, served = await parts.store.queues(type), await _served(parts)
+    if queues:
+        return respond(_show(queues[0], served))
+    if parts.registry.get(type) is None and type not in served:
+        raise Problem("queue-not-found", "No job of this type is known, and no node runs it.")
+    return respond(_show(QueueState(type, {}, {}, {}, {}, {}), served))
 
 
 @endpoint(
@@ -25,8 +96,29 @@ class PurgedDocument(Document):
 )
 async def purge_queue(request: web.Request, query: PriorityQuery) -> web.Response:
     """Forget all that waits in a queue, or in one priority of it. There is no way back."""
-    purged = await request.app[PARTS].store.purge(read_type(request), query.priority)
+    type = read_type(request)
+    purged = await request.app[PARTS].store.purge(type, query.priority)
+    note(request, job_type=type, count=purged)
     return respond({"purged": purged})
 
 
-ENDPOINTS = (purge_queue,)
+async def _served(parts: Parts) -> Counter[str]:
+    """How many nodes run each type."""
+    return Counter(type for node in await parts.store.nodes.all() for type in node.get("types", ()))
+
+
+def _show(queue: QueueState, served: Counter[str]) -> dict[str, Any]:
+    ages = {level.label: queue.oldest_ms[level] / 1000 if level in queue.oldest_ms else None for level in LEVELS}
+    return {
+        "type": queue.type,
+        "waiting": sum(queue.depth.values()),
+        "depth": {level.label: queue.depth.get(level, 0) for level in LEVELS},
+        "oldest_age": max((age for age in ages.values() if age is not None), default=None),
+        "oldest_ages": ages,
+        "states": {state.value: queue.states.get(state, 0) for state in State},
+        "rates": {what: queue.rates.get(what, 0) for what in RATES},
+        "served_by": served[queue.type],
+    }
+
+
+ENDPOINTS = (list_queues, get_queue, purge_queue)

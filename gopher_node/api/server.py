@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_address
 from types import CoroutineType
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gopher_node.api.auth import ACCESS
+from gopher_node.api.http_workers import HTTP_WORKERS
+from gopher_node.api.limits import ConnectionLimits, refusal_bytes
 from gopher_node.api.middleware import log, new_request_id
 from gopher_node.api.parts import PARTS
 from gopher_node.api.problems import MAX_HEADER, MAX_LINE, answer, problem_of
+from gopher_node.api.tls import Certificate
 
 MAX_HEADERS = 100
 KEEP_ALIVE = 15.0
@@ -19,6 +24,8 @@ KEEP_ALIVE = 15.0
 LINGER = 1.0
 """Seconds in which the rest of a refused body is read and dropped, so that the client sees the answer."""
 BACKLOG = 1024
+HANDSHAKE_TIMEOUT = 5.0
+"""Seconds that a TLS handshake may take. Connections count only from its end."""
 
 
 class Connection(web.RequestHandler):
@@ -29,12 +36,33 @@ class Connection(web.RequestHandler):
     `write_timeout` seconds is cut off, so that it holds neither memory nor a handler.
     """
 
-    __slots__ = ("_stalled", "_write_timeout")
+    __slots__ = ("_limits", "_place", "_stalled", "_write_timeout")
 
-    def __init__(self, server: web.Server, *, write_timeout: float, **options: Any) -> None:
+    def __init__(self, server: web.Server, *, write_timeout: float, limits: ConnectionLimits, **options: Any) -> None:
         super().__init__(server, **options)
         self._write_timeout = write_timeout
         self._stalled: asyncio.TimerHandle | None = None
+        self._limits = limits
+        self._place: str | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peer = transport.get_extra_info("peername")
+        self._place = self._limits.enter(peer[0] if peer else "")
+        if self._place is not None:
+            super().connection_made(transport)
+            return
+        # Nothing of what makes a connection costly has been set up yet.
+        refused = cast("asyncio.Transport", transport)
+        refused.write(refusal_bytes(new_request_id()))
+        refused.close()
+
+    def data_received(self, data: bytes) -> None:
+        if self._place is not None:
+            super().data_received(data)
+
+    def eof_received(self) -> None:
+        if self._place is not None:
+            super().eof_received()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -46,7 +74,9 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._forget_stall()
-        super().connection_lost(exc)
+        if self._place is not None:
+            self._limits.leave(self._place)
+            super().connection_lost(exc)
 
     def _forget_stall(self) -> None:
         if self._stalled is not None:
@@ -97,6 +127,7 @@ class ApiServer:
         self._parts = app[PARTS]
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
+        self._certificate: Certificate | None = None
         self.address: tuple[str, int] | None = None
         """Host and port that are really listened on, while there are any."""
 
@@ -105,7 +136,13 @@ class ApiServer:
         if self.address is None:
             return None
         host, port = self.address
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = "https" if self._certificate else "http"
+        base = self._parts.settings.server.base_path
+        return f"{scheme}://[{host}]:{port}{base}" if ":" in host else f"{scheme}://{host}:{port}{base}"
+
+    def http_workers(self) -> list[dict[str, Any]]:
+        """The workers over HTTP that this node has seen lately, as JSON values."""
+        return self._app[HTTP_WORKERS].records(most=100)
 
     @property
     def connections(self) -> int:
@@ -114,8 +151,15 @@ class ApiServer:
         return len(server.connections) if server else 0
 
     async def start(self) -> None:
-        """Listen where the settings say; port 0 takes any free one. Raises OSError if that cannot be had."""
+        """
+        Listen where the settings say; port 0 takes any free one.
+
+        Raises OSError if that cannot be had, SettingError if the certificate is of no use.
+        """
         settings = self._parts.settings.server
+        if settings.tls_cert and settings.tls_key:
+            self._certificate = Certificate(settings.tls_cert, settings.tls_key)
+        limits = ConnectionLimits(settings)
         self._runner = web.AppRunner(
             self._app, access_log=None, handler_cancellation=True, shutdown_timeout=self._grace
         )
@@ -128,6 +172,7 @@ class ApiServer:
             return Connection(
                 server,
                 write_timeout=settings.write_timeout,
+                limits=limits,
                 loop=loop,
                 access_log=None,
                 keepalive_timeout=KEEP_ALIVE,
@@ -138,11 +183,29 @@ class ApiServer:
             )
 
         try:
-            self._listener = await loop.create_server(connection, settings.host, settings.port, backlog=BACKLOG)
+            self._listener = await loop.create_server(
+                connection,
+                settings.host,
+                settings.port,
+                backlog=BACKLOG,
+                ssl=self._certificate.context if self._certificate else None,
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._certificate else None,
+            )
         except OSError:
             await self._runner.cleanup()
             raise
-        self.address = self._listener.sockets[0].getsockname()[:2]
+        addresses = [socket.getsockname()[:2] for socket in self._listener.sockets]
+        self.address = addresses[0]
+        self._app[ACCESS].loopback = all(ip_address(host).is_loopback for host, _ in addresses)
+        if self._certificate:
+            self._certificate.watch()
+
+    async def check_access(self) -> None:
+        """Once the store is open: raises SettingError if other machines reach the node and nothing keeps them out."""
+        access = self._app[ACCESS]
+        if access.needs_keys and not access.keys.in_force:
+            await access.keys.ensure_known()
+        access.refuse_to_be_open()
 
     def drain(self) -> None:
         self._parts.draining.set()
@@ -154,6 +217,8 @@ class ApiServer:
             self._listener.close()
             self._listener = None
         self.address = None
+        if self._certificate is not None:
+            self._certificate.forget()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

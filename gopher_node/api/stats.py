@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
+from pydantic import PlainValidator
 
 from gopher_node import __version__
-from gopher_node.api.documents import Count, Document
+from gopher_node.api.documents import Count, Document, Moment
 from gopher_node.api.endpoint import endpoint
+from gopher_node.api.models import TypeName
 from gopher_node.api.parts import PARTS
-from gopher_node.api.queries import NoQuery
-from gopher_node.api.views import respond
+from gopher_node.api.queries import NoQuery, Query, whole
+from gopher_node.api.views import format_time, respond
 from gopher_node.job import Priority, State
-from gopher_node.store import Stats
+from gopher_node.store import Minute, Stats
+from gopher_node.store.history import KEPT
+
+HAPPENINGS = ("submitted", "completed", "failed", "retried", "crashed", "cancelled")
+Minutes = Annotated[int, PlainValidator(whole(1, KEPT), json_schema_input_type=int)]
 
 
 class QueueStatsDocument(Document):
@@ -44,7 +50,7 @@ class StatsDocument(Document):
     node: StatsNodeDocument
 
 
-@endpoint("GET", "/api/v1/stats", scope="read", answers={200: StatsDocument})
+@endpoint("GET", "/api/v1/stats", scope="read", answers={200: StatsDocument}, aliases=("/stats",))
 async def show_stats(request: web.Request, query: NoQuery) -> web.Response:
     """Show how many jobs there are, where they stand, and what became of all that came before."""
     parts = request.app[PARTS]
@@ -95,4 +101,41 @@ def _queues(stats: Stats) -> list[dict[str, Any]]:
     ]
 
 
-ENDPOINTS = (show_stats,)
+class HistoryQuery(Query):
+    type: TypeName | None = None
+    minutes: Minutes = 60
+
+
+class MinuteDocument(Document):
+    """What happened in one minute."""
+
+    at: Moment
+    submitted: Count
+    completed: Count
+    failed: Count
+    retried: Count
+    crashed: Count
+    cancelled: Count
+
+
+class MinuteListDocument(Document):
+    items: list[MinuteDocument]
+
+
+@endpoint("GET", "/api/v1/stats/history", scope="read", query=HistoryQuery, answers={200: MinuteListDocument})
+async def show_history(request: web.Request, query: HistoryQuery) -> web.Response:
+    """
+    Show what happened in each of the last minutes, to all jobs or to those of a type, the latest minute last.
+
+    Two days are kept. A minute in which no node ran is left out, and so is the present one.
+    """
+    minutes = await request.app[PARTS].store.history.read(query.minutes)
+    return respond({"items": [_show_minute(minute, query.type) for minute in minutes]})
+
+
+def _show_minute(minute: Minute, type: str | None) -> dict[str, Any]:
+    happened = minute.totals if type is None else minute.types.get(type, {})
+    return {"at": format_time(minute.at_ms), **{what: happened.get(what, 0) for what in HAPPENINGS}}
+
+
+ENDPOINTS = (show_stats, show_history)

@@ -15,7 +15,7 @@ from gopher_node.api import ApiServer, make_app
 from gopher_node.handlers import Registry
 from gopher_node.job import Job, NewJob
 from gopher_node.settings import ServerSettings, Settings, WorkerSettings
-from gopher_node.store import Connections, Store, Submitted
+from gopher_node.store import Connections, Once, Store, Submitted
 from gopher_node.telemetry import Events
 
 
@@ -49,9 +49,9 @@ class SignallingStore(Store):
         self.wait_begun = asyncio.Event()
         self.wait_ended = asyncio.Event()
 
-    async def submit(self, job: NewJob) -> Submitted:
+    async def submit(self, job: NewJob, once: Once | None = None) -> Submitted:
         self.submit_begun.set()
-        return await super().submit(job)
+        return await super().submit(job, once)
 
     async def wait(self, id: str, timeout: float) -> Job:
         self.wait_begun.set()
@@ -160,9 +160,19 @@ async def serve(store: Store, registry: Registry) -> AsyncIterator[Callable[...,
     """Starts an API; its further arguments are the server's settings."""
     started: list[Api] = []
 
-    async def start(*, log_level: str = "info", role: str = "all", behind: Store | None = None, **server: Any) -> Api:
+    async def start(
+        *,
+        log_level: str = "info",
+        role: str = "all",
+        behind: Store | None = None,
+        api_keys: str | None = None,
+        webhook_allow: str = "",
+        **server: Any,
+    ) -> Api:
         settings = Settings(
             role=role,
+            api_keys=api_keys or [],
+            webhook={"allow": webhook_allow},
             server=ServerSettings(**{"port": 0, **server}),
             worker=WorkerSettings(max_retries=2),
             log={"level": log_level},

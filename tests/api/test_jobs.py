@@ -208,25 +208,6 @@ async def test_lists_come_in_pages(api):
     assert set(seen) == submitted
 
 
-async def test_dead_letters(api):
-    """Failed jobs are listed by type with their errors, and retried all together or by type."""
-    for type in ("mail", "mail", "math"):
-        await api.submit(type=type)
-        await api.store.fail(await claim(api.store, type), JobError("no", "never").encode())
-
-    listed = (await api.get("/api/v1/dead-letters?type=mail&limit=1")).json
-    all_of_them = (await api.get("/api/v1/dead-letters")).json
-    by_type = (await api.post("/api/v1/dead-letters/retry?type=mail")).json
-    rest = (await api.post("/api/v1/dead-letters/retry")).json
-
-    assert len(listed["items"]) == 1
-    assert listed["next_cursor"]
-    assert listed["items"][0]["error"]["message"] == "never"
-    assert len(all_of_them["items"]) == 3
-    assert (by_type, rest) == ({"retried": 2}, {"retried": 1})
-    assert (await api.get("/api/v1/dead-letters")).json == {"items": [], "next_cursor": None}
-
-
 async def test_purge(api):
     """A purge forgets what waits in a queue or in one priority of it, and nothing else."""
     await api.submit(type="mail", priority="low")

@@ -7,7 +7,16 @@ import structlog
 from aiohttp import web
 
 from gopher_node.api.problems import problem_of
-from gopher_node.errors import OutcomeUnknown, StoreError, StoreFull, StoreUnavailable, UnusableStore
+from gopher_node.errors import (
+    JobExists,
+    KeyReused,
+    OutcomeUnknown,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+    UnusableStore,
+)
 from gopher_node.store import Connections, Store
 
 
@@ -48,12 +57,51 @@ async def test_a_store_that_cannot_be_reached(serve, namespace, tmp_path):
     await away.close()
 
 
+SHORT_OF = {
+    "NOREPLICAS": ("CONFIG", "SET", "min-replicas-to-write", "1"),
+    "READONLY": ("REPLICAOF", "127.0.0.1", "1"),
+    "OOM": ("CONFIG", "SET", "maxmemory", "1"),
+}
+BACK = {
+    "NOREPLICAS": ("CONFIG", "SET", "min-replicas-to-write", "0"),
+    "READONLY": ("REPLICAOF", "NO", "ONE"),
+    "OOM": ("CONFIG", "SET", "maxmemory", "0"),
+}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "problem"),
+    [("NOREPLICAS", "store-read-only"), ("READONLY", "store-read-only"), ("OOM", "store-full")],
+)
+async def test_a_store_that_takes_no_writes(serve, valkey_url, namespace, operator, refusal, problem):
+    """A store that refuses to write stores nothing, and the answer says when to come again."""
+    hasty = Store(Connections(valkey_url), namespace=namespace, patience=0.1)
+    await hasty.open()
+    api = await serve(behind=hasty)
+    await operator.request(*SHORT_OF[refusal])
+    try:
+        one = await api.post("/api/v1/jobs", {"type": "mail"})
+        many = await api.post("/api/v1/jobs/bulk", [{"type": "mail"}])
+    finally:
+        await operator.request(*BACK[refusal])
+
+    for answer in (one, many):
+        assert (answer.status, answer.problem) == (503, problem)
+        assert answer.json["outcome"] == "not-done"
+        assert int(answer.headers["Retry-After"]) > 0
+    assert await api.stored() == 0
+    await hasty.close()
+
+
 @pytest.mark.parametrize(
     ("error", "status", "name"),
     [
         (StoreUnavailable(), 503, "store-unavailable"),
         (OutcomeUnknown(), 503, "store-timeout"),
         (StoreFull(), 503, "store-full"),
+        (StoreReadOnly(), 503, "store-read-only"),
+        (JobExists("enqueued"), 409, "job-exists"),
+        (KeyReused(), 422, "idempotency-key-reused"),
         (UnusableStore(), 503, "store-unavailable"),
         (StoreError("ERR secret"), 500, "internal"),
         (KeyError("secret"), 500, "internal"),

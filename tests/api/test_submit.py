@@ -193,3 +193,35 @@ async def test_a_chunked_body_is_read(api):
     answer = await api.call("POST", "/api/v1/jobs", data=pieces(), headers={"Content-Type": "application/json"})
 
     assert answer.status == 201
+
+
+async def test_an_id_of_ones_own(api):
+    """A job may bring its id."""
+    own = "b3864208-5177-41ad-8fa2-451fed8ec84f"
+    answer = await api.post("/api/v1/jobs", {"type": "mail", "job_id": own})
+
+    assert (answer.status, answer.json["job_id"]) == (201, own)
+    assert answer.headers["Location"] == f"/api/v1/jobs/{own}"
+
+
+async def test_a_callback(api):
+    """A callback to a public https address is kept with the job, alone and in a batch."""
+    url = "https://example.org/hooks?token=1"
+    alone = await api.submit(callback_url=url)
+    batch = (await api.post("/api/v1/jobs/bulk", [{"type": "mail", "callback_url": url}])).json["items"]
+
+    assert (await api.store.get(alone)).callback_url == url
+    assert (await api.store.get(batch[0]["job_id"])).callback_url == url
+
+
+async def test_a_callback_that_the_operator_allows(serve):
+    """Hosts and networks that the setting names may be called, also over http."""
+    api = await serve(webhook_allow="10.0.0.0/8,hooks.internal")
+
+    for url in ("http://10.1.2.3:8080/x", "http://hooks.internal/x"):
+        assert (await api.store.get(await api.submit(callback_url=url))).callback_url == url
+    for body, path in (
+        ({"type": "mail", "callback_url": "http://192.168.0.1/"}, "/api/v1/jobs"),
+        ([{"type": "mail", "callback_url": "http://192.168.0.1/"}], "/api/v1/jobs/bulk"),
+    ):
+        assert (await api.post(path, body)).status == 422

@@ -71,3 +71,12 @@ async def order(ctx: JobContext, port: int, items: int) -> int:
     for item in range(items):
         ctx.enqueue("trace", {"port": port, "text": f"item {item}"})
     return items
+
+
+@handler("traced", timeout="60s")
+async def traced(ctx: JobContext, port: int, seconds: float | None = None, text: str = "") -> str:
+    """Report who runs the job, and take some time."""
+    name = os.environ["LEDGER_NAME"]
+    await tell(port, f"{ctx.job_id} {name}")
+    await asyncio.sleep(float(os.environ["LEDGER_SECONDS"]) if seconds is None else seconds)
+    return name

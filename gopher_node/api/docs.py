@@ -1,0 +1,83 @@
+"""The API's own documentation: its description for programs, the same for people, and a page for each problem."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from base64 import b64encode
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gopher_node.api import pages
+from gopher_node.api.documents import Document
+from gopher_node.api.endpoint import Endpoint, endpoint
+from gopher_node.api.openapi import describe
+from gopher_node.api.parts import PARTS
+from gopher_node.api.problem_kinds import KINDS
+from gopher_node.api.problems import Problem
+from gopher_node.api.queries import FreeQuery
+from gopher_node.api.views import JSON, respond
+
+ENDPOINTS_KEY: web.AppKey[tuple[Endpoint, ...]] = web.AppKey("ENDPOINTS", tuple)
+_DESCRIPTION: web.AppKey[dict[str, Any]] = web.AppKey("DESCRIPTION", dict)
+
+# The pages load nothing, from anywhere; their one style sheet stands in them.
+_STYLE = b64encode(hashlib.sha256(pages.STYLE.encode()).digest()).decode()
+HTML = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE}'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+}
+
+
+class KindDocument(Document):
+    type: str
+    title: str
+    status: int
+    advice: str
+
+
+async def _described(app: web.Application) -> dict[str, Any]:
+    made = app[_DESCRIPTION]
+    if not made:
+        base_path = getattr(app[PARTS].settings.server, "base_path", "")
+        # It takes some time, once, which requests under way should not have to wait for.
+        made.update(await asyncio.to_thread(describe, app[ENDPOINTS_KEY], base_path))
+    return made
+
+
+@endpoint("GET", "/openapi.json", scope=None, query=FreeQuery, answers={200: "application/json"})
+async def openapi_document(request: web.Request, query: FreeQuery) -> web.Response:
+    """Describe this API in OpenAPI 3.1."""
+    content = await _described(request.app)
+    return web.Response(body=orjson.dumps(content, option=orjson.OPT_INDENT_2), headers=JSON)
+
+
+@endpoint("GET", "/docs", scope=None, query=FreeQuery, answers={200: "text/html"})
+async def docs_page(request: web.Request, query: FreeQuery) -> web.Response:
+    """Describe this API to people."""
+    return web.Response(text=pages.reference(await _described(request.app)), headers=HTML)
+
+
+@endpoint("GET", "/problems/{name}", scope=None, query=FreeQuery, answers={200: KindDocument})
+async def problem_page(request: web.Request, query: FreeQuery) -> web.Response:
+    """Explain a problem and say what to do; to browsers as a page."""
+    name = request.match_info["name"]
+    kind = KINDS.get(name)
+    if kind is None:
+        raise Problem("not-found", "There is no problem of this name.")
+    if "text/html" in request.headers.get("Accept", ""):
+        return web.Response(text=pages.problem(name, kind), headers=HTML)
+    content = {"type": f"/problems/{name}", "title": kind.title, "status": kind.status, "advice": kind.advice}
+    return respond(content)
+
+
+ENDPOINTS = (openapi_document, docs_page, problem_page)
+
+
+def document(app: web.Application, endpoints: tuple[Endpoint, ...]) -> None:
+    """Have the application describe these endpoints."""
+    app[ENDPOINTS_KEY] = endpoints
+    app[_DESCRIPTION] = {}
