@@ -13,7 +13,11 @@ _UNIT_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,18})?"
 _BARE = re.compile(rf"{_NUMBER}\Z")
 # Each unit at most once, the largest first, all lower case: whoever writes "5M" may well mean months.
-_UNITS = re.compile("".join(rf"(?:({_NUMBER}){unit})?" for unit in _UNIT_MS) + r"\Z")
+_EACH_UNIT = "".join(rf"(?:({_NUMBER}){unit})?" for unit in _UNIT_MS)
+_UNITS = re.compile(rf"{_EACH_UNIT}\Z")
+
+PATTERN = f"^(?:{_NUMBER}|{_EACH_UNIT})$"
+"""What text is a duration, for JSON schemas; unless it is empty."""
 
 
 def parse_duration(value: object) -> float:

@@ -196,7 +196,7 @@ class Node:
         settings = self.settings
         connections = Connections(url, timeout=settings.redis.timeout)
         kept = settings.retention
-        retention = Retention(kept.completed, kept.cancelled, kept.max_jobs)
+        retention = Retention(kept.completed, kept.cancelled, kept.max_jobs, kept.idempotency)
         store = Store(connections, namespace=settings.namespace, retention=retention, patience=settings.redis.timeout)
         store.on_trouble = self._events.store_down
         return store

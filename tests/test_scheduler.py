@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
+import aiocron
 import pytest
 
+from gopher_node.errors import StoreUnavailable
 from gopher_node.job import NewJob, State
 from gopher_node.scheduler import Reaper, Scheduler
 from gopher_node.store import Beat, Overdue, Pool, Pulse, Store, Survey
@@ -301,3 +304,50 @@ async def test_orphans_are_reaped_at_once(store: Store) -> None:
     await Scheduler(store, Events()).reap_orphans(lambda node: node == "alive")
 
     assert [(await store.get(job.id)).state for job in jobs] == [State.ENQUEUED, State.PROCESSING]
+
+
+async def test_a_tick_writes_the_minute_down(store: Store) -> None:
+    """What has happened is told to history by whichever scheduler ticks first in a minute, and by no other."""
+    await store.submit(NewJob(type="work"))
+    schedulers = [Scheduler(store, Events()) for _ in range(3)]
+
+    for scheduler in schedulers:
+        await scheduler.tick()
+
+    (minute, *_) = await store.history.read(2)
+    assert minute.totals == {"submitted": 1}
+
+
+async def test_a_tick_without_a_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outage is reported, and ends nothing."""
+    events = Events()
+
+    async def fail() -> bool:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(store.history, "tick", fail)
+
+    await Scheduler(store, events).tick()
+
+    assert events.store_is_down
+
+
+async def test_a_running_scheduler_ticks_each_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clockwork asks at every minute's first second."""
+    made: dict[str, str] = {}
+    ticks = asyncio.Event()
+    original = aiocron.Cron.__init__
+
+    def init(cron: aiocron.Cron, spec: str, func: Callable[[], object], **options: object) -> None:
+        made[func.__name__] = spec
+        if func.__name__ == "tick":
+            ticks.set()
+        original(cron, spec, func, **options)
+
+    monkeypatch.setattr(aiocron.Cron, "__init__", init)
+    running = asyncio.create_task(Scheduler(store, Events()).run())
+    await asyncio.wait_for(ticks.wait(), 10)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert made["tick"] == "1 * * * * *"

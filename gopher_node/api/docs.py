@@ -42,7 +42,7 @@ class KindDocument(Document):
 async def _described(app: web.Application) -> dict[str, Any]:
     made = app[_DESCRIPTION]
     if not made:
-        base_path = getattr(app[PARTS].settings.server, "base_path", "")
+        base_path = app[PARTS].settings.server.base_path
         # It takes some time, once, which requests under way should not have to wait for.
         made.update(await asyncio.to_thread(describe, app[ENDPOINTS_KEY], base_path))
     return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gopher_node.cli import show
@@ -19,7 +19,25 @@ def show_line(job: JobView, *, as_json: bool, remark: str = "") -> None:
         show.write(show.visible(f"{job.job_id}  {job.type}  {remark or job.status}"))
 
 
-def show_job(job: JobView) -> None:
+def show_change(job: JobView) -> None:
+    """A line of what a job does just now."""
+    now = datetime.now(UTC)
+    facts = [f"run {job.attempt}"] if job.status is State.PROCESSING else []
+    if job.status is State.SCHEDULED:
+        facts.append(f"due {show.moment(job.execute_at)}")
+    if job.cancel_requested and not job.status.final:
+        facts.append("is asked to stop")
+    if job.progress is not None and job.status is State.PROCESSING:
+        facts.append(f"progress {show.to_json(job.progress)}")
+    why = reason(job.error)
+    if why:
+        facts.append(why)
+    line = "  ".join([f"{now:%H:%M:%S}Z", f"{job.status.value:<10}", ", ".join(facts)])
+    show.write(show.visible(line.replace("\n", " ")).rstrip())
+
+
+def show_job(job: JobView, *, brief: bool = False) -> None:
+    """Everything about a job; `brief` leaves out its runs."""
     took = _took(job.started_at, job.finished_at)
     finished = show.moment(job.finished_at)
     show.write_fields(
@@ -42,6 +60,8 @@ def show_job(job: JobView) -> None:
             ("Error", reason(job.error) or None),
         ]
     )
+    if brief:
+        return
     # One run that completed has been told by the lines above.
     if len(job.attempts) > 1 or (job.attempts and job.status is not State.COMPLETED):
         show.write("")
@@ -62,6 +82,25 @@ def show_job(job: JobView) -> None:
     traceback = (job.error or {}).get("traceback")
     if traceback:
         show.write("\n" + show.visible(str(traceback)).rstrip())
+
+
+def show_attempts(job: JobView) -> None:
+    """Each run that ended in an error, with all that is known of that."""
+    told: list[Any] = []
+    for entry in job.attempts:
+        took = _took(entry.get("started_at"), entry.get("finished_at"))
+        facts = [f"run {entry.get('attempt')}", str(entry.get("outcome")), show.moment(entry.get("started_at"))]
+        facts += [took and f"took {took}", entry.get("node") and f"on {entry['node']}"]
+        show.write("\n" + show.visible("  ".join(str(fact) for fact in facts if fact)))
+        error: dict[str, Any] = entry.get("error") or {}
+        told.append(error.get("traceback"))
+        for text in (reason(error), error.get("traceback")):
+            if text:
+                lines = show.visible(str(text)).rstrip().splitlines()
+                show.write("\n".join(f"  {line}" for line in lines))
+    last = (job.error or {}).get("traceback")
+    if last and last not in told:
+        show.write("\n" + show.visible(str(last)).rstrip())
 
 
 def reason(error: dict[str, Any] | None) -> str:

@@ -1,32 +1,33 @@
-"""Commands about jobs that are there: look at them, and settle what becomes of them."""
+"""Commands that look at jobs, and the one that changes a waiting job."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
 
 from gopher_node.cli import show
 from gopher_node.cli.connect import REMOTE, Remote
-from gopher_node.cli.exits import Exit, UsageError, exit_code
-from gopher_node.cli.job_lines import reason, show_job, show_line
-from gopher_node.cli.options import option
-from gopher_node.errors import GopherError
+from gopher_node.cli.exits import Exit, UsageError
+from gopher_node.cli.job_lines import reason, show_change, show_job, show_line
+from gopher_node.cli.options import (
+    NO_FILTER,
+    JobFilters,
+    JobId,
+    Limit,
+    OfType,
+    option,
+    read_duration,
+    read_priority,
+    read_time,
+)
+from gopher_node.cli.waiting import await_end
 from gopher_node.job import State
 
 if TYPE_CHECKING:
-    from gopher_node.client import Client, JobView
-
-JobIds = Annotated[str, Parameter(help="Ids of jobs.", required=True, negative="")]
+    from gopher_node.client import JobView
 
 
-def get(
-    job_id: Annotated[str, Parameter(name="ID", help="The job's id.")],
-    /,
-    *,
-    remote: Remote = REMOTE,
-) -> None:
+def get(job_id: JobId, /, *, remote: Remote = REMOTE) -> None:
     """
     Show a job.
 
@@ -40,102 +41,138 @@ def get(
         show_job(job)
 
 
-def cancel(*ids: JobIds, remote: Remote = REMOTE) -> int:
+def list_jobs(*, filters: JobFilters = NO_FILTER, limit: Limit = 50, remote: Remote = REMOTE) -> None:
     """
-    Cancel jobs.
+    List jobs.
 
-    One that is running is asked to stop.
+    Those that run and wait come first, then those that ended, the latest first. With --json there is one on each line.
     """
-
-    def cancel_one(client: Client, job_id: str) -> None:
-        job = client.cancel(job_id)
-        show_line(job, as_json=remote.json, remark="is asked to stop" if job.status is State.PROCESSING else "")
-
-    return _each(ids, remote, cancel_one)
-
-
-def delete(*ids: JobIds, remote: Remote = REMOTE) -> int:
-    """
-    Delete jobs for good.
-
-    One that is running must be cancelled first.
-    """
-
-    def delete_one(client: Client, job_id: str) -> None:
-        client.delete(job_id)
-        if remote.json:
-            show.write_json({"job_id": job_id, "deleted": True})
-        else:
-            show.write(f"{show.visible(job_id)}  deleted")
-
-    return _each(ids, remote, delete_one)
-
-
-def retry(*ids: JobIds, remote: Remote = REMOTE) -> int:
-    """Run jobs that have ended once more."""
-    return _each(ids, remote, lambda client, job_id: show_line(client.retry(job_id), as_json=remote.json))
-
-
-def retry_all(
-    *,
-    type: Annotated[str | None, option("Only the jobs of this type.", "TYPE", "--type", "-t")] = None,
-    remote: Remote = REMOTE,
-) -> None:
-    """Run all failed jobs once more."""
+    wanted = filters.read()
+    check_limit(limit)
     with remote.connect() as client:
-        count = client.retry_all(type)
-    if remote.json:
-        show.write_json({"retried": count})
-    else:
-        show.write(f"{count} failed {'job' if count == 1 else 'jobs'} will run again.")
+        jobs, more = take(client.list(limit=limit + 1, **wanted), limit, remote)
+    if not remote.json:
+        if jobs:
+            show.write_table(
+                ("id", "type", "status", "priority", "runs", "created", "error"),
+                [
+                    (
+                        job.job_id,
+                        job.type,
+                        job.status.value,
+                        job.priority.label,
+                        job.attempt,
+                        show.moment(job.created_at),
+                        reason(job.error) or None,
+                    )
+                    for job in jobs
+                ],
+            )
+        else:
+            show.write("No jobs." if not wanted else "No such jobs.")
+    note_more(more, limit)
 
 
-def list_failed(
-    *,
-    type: Annotated[str | None, option("Only the jobs of this type.", "TYPE", "--type", "-t")] = None,
-    limit: Annotated[int, option("How many to show at most.", "N")] = 50,
-    remote: Remote = REMOTE,
-) -> None:
+def list_failed(*, type: OfType = None, limit: Limit = 50, remote: Remote = REMOTE) -> None:
     """
     List the failed jobs.
 
     They are kept until someone retries or deletes them. With --json there is one job on each line.
     """
-    if limit < 1:
-        raise UsageError("--limit must be at least 1.")
+    check_limit(limit)
     with remote.connect() as client:
-        found = client.dead_letters(type, limit=limit + 1)
-        jobs: list[JobView] = []
-        more = False
-        for job in found:
-            more = len(jobs) == limit
-            if more:
-                break
-            jobs.append(job)
+        jobs, more = take(client.dead_letters(type, limit=limit + 1), limit, remote)
+    show_failed(jobs, remote)
+    note_more(more, limit)
+
+
+def show_failed(jobs: list[JobView], remote: Remote) -> None:
+    if remote.json:
+        return
+    if not jobs:
+        show.write("No failed jobs.")
+        return
+    show.write_table(
+        ("id", "type", "failed at", "runs", "error"),
+        [(job.job_id, job.type, show.moment(job.finished_at), job.attempt, reason(job.error)) for job in jobs],
+    )
+
+
+def wait(
+    job_id: JobId,
+    /,
+    *,
+    timeout: Annotated[str | None, option("Give up after so long; without it, wait for ever.", "DURATION")] = None,
+    remote: Remote = REMOTE,
+) -> int:
+    """
+    Wait for a job's end and print its result.
+
+    The result goes to the standard output, and the exit code is 0 when the job completed and 1 when not.
+    """
+    seconds = read_duration("--timeout", timeout)
+    with remote.connect() as client:
+        return await_end(client, job_id, seconds, remote)
+
+
+def events(job_id: JobId, /, *, remote: Remote = REMOTE) -> int:
+    """
+    Follow a job: show each change as it happens, until the job has ended.
+
+    The exit code is 0 when the job completed and 1 when not. Ctrl-C stops following; the job goes on.
+    """
+    with remote.connect() as client:
+        job = None
+        for job in client.events(job_id):
             if remote.json:
                 show.write_json(job.raw)
-    if not remote.json:
-        if jobs:
-            show.write_table(
-                ("id", "type", "failed at", "runs", "error"),
-                [(job.job_id, job.type, show.moment(job.finished_at), job.attempt, reason(job.error)) for job in jobs],
-            )
-        else:
-            show.write("No failed jobs.")
+            else:
+                show_change(job)
+            show.flush()
+    return Exit.OK if job and job.status is State.COMPLETED else Exit.FAILED
+
+
+def edit(
+    job_id: JobId,
+    /,
+    *,
+    priority: Annotated[str | None, option("low, normal, high or urgent, or 1 to 4.", "LEVEL")] = None,
+    delay: Annotated[str | None, option("Run it so much later than now, such as 30s or 1h30m.", "DURATION")] = None,
+    at: Annotated[
+        str | None,
+        option("Run it at this time, such as 2026-12-24T18:00; your time zone unless one is given.", "TIME"),
+    ] = None,
+    remote: Remote = REMOTE,
+) -> None:
+    """Change the priority of a job that waits, or when it is to run."""
+    if delay is not None and at is not None:
+        raise UsageError("--delay and --at both say when the job is to run; give one of them.")
+    if priority is None and delay is None and at is None:
+        raise UsageError("Say what is to change: --priority, --delay or --at.")
+    level, seconds, moment = read_priority(priority), read_duration("--delay", delay), read_time("--at", at)
+    with remote.connect() as client:
+        job = client.edit(job_id, priority=level, delay=seconds, execute_at=moment)
+    due = f", due {show.moment(job.execute_at)}" if job.status is State.SCHEDULED else ""
+    show_line(job, as_json=remote.json, remark=f"{job.status}, {job.priority.label} priority{due}")
+
+
+def take(found: Iterable[JobView], limit: int, remote: Remote) -> tuple[list[JobView], bool]:
+    """The first jobs, and whether there are more. As JSON each is printed as soon as it is there."""
+    jobs: list[JobView] = []
+    for job in found:
+        if len(jobs) == limit:
+            return jobs, True
+        jobs.append(job)
+        if remote.json:
+            show.write_json(job.raw)
+    return jobs, False
+
+
+def note_more(more: bool, limit: int) -> None:
     if more:
         show.write_note(f"There are more; --limit {limit * 10} shows more of them.")
 
 
-def _each(ids: Sequence[str], remote: Remote, act: Callable[[Client, str], None]) -> int:
-    """Do it for all, for one that is refused says nothing of the next. The first refusal gives the exit code."""
-    code = Exit.OK
-    with remote.connect() as client:
-        for job_id in ids:
-            try:
-                act(client, job_id)
-            except GopherError as error:
-                if exit_code(error) is Exit.UNREACHABLE:
-                    raise
-                code = code or exit_code(error)
-                show.write_note(f"gopher-node: {job_id}: {error}" if len(ids) > 1 else f"gopher-node: {error}")
-    return code
+def check_limit(limit: int) -> None:
+    if limit < 1:
+        raise UsageError("--limit must be at least 1.")

@@ -1,82 +1,88 @@
-"""Commands about a node and its queues: how much there is, how it fares, and emptying a queue."""
+"""Commands about queues: how much waits in each, and emptying one."""
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from gopher_node.cli import show
 from gopher_node.cli.connect import REMOTE, Remote
 from gopher_node.cli.exits import Exit, UsageError
-from gopher_node.cli.options import option, read_priority, switch
+from gopher_node.cli.options import Yes, option, read_priority
 from gopher_node.durations import format_duration
 from gopher_node.job import TYPE_NAME, Priority, State
 
+QueueName = Annotated[str, Parameter(name="QUEUE", help="The queue, which is the type of its jobs.")]
 
-def stats(*, remote: Remote = REMOTE) -> None:
+LEVELS = tuple(level.label for level in sorted(Priority, reverse=True))
+
+
+def list_queues(*, remote: Remote = REMOTE) -> None:
     """
-    Show what the node counts.
+    List the queues.
 
-    Jobs by state, and how many wait in each queue by priority.
+    How many jobs wait at each priority, how long the first has waited, how many run and have failed, what a minute
+    brings, and how many nodes serve it.
     """
     with remote.connect() as client:
-        found = client.stats()
+        found = client.queues()
+    if remote.json:
+        for queue in found:
+            show.write_json(queue.raw)
+        return
+    if not found:
+        show.write("No queues yet: one comes with its first job.")
+        return
+    show.write_table(
+        ("queue", *LEVELS, "oldest", "running", "failed", "in/min", "done/min", "nodes"),
+        [
+            (
+                queue.type,
+                *(queue.depth.get(level, 0) for level in LEVELS),
+                age(queue.oldest_age),
+                queue.states.get(State.PROCESSING, 0),
+                queue.states.get(State.FAILED, 0),
+                int(queue.rates.get("submitted", 0)),
+                int(queue.rates.get("completed", 0)),
+                queue.served_by,
+            )
+            for queue in found
+        ],
+    )
+
+
+def show_queue(queue: QueueName, /, *, remote: Remote = REMOTE) -> None:
+    """Show all about one queue."""
+    _check_name(queue)
+    with remote.connect() as client:
+        found = client.queue(queue)
     if remote.json:
         show.write_json(found.raw)
         return
-    about = found.node
     show.write_fields(
         [
-            ("Node", " ".join(str(about[name]) for name in ("id", "role", "version") if about.get(name)) or None),
-            ("Up", format_duration(float(int(found.uptime)))),
-            ("Durability", found.durability),
-            ("Submitted", found.jobs_submitted),
-            ("Completed", found.jobs_completed),
-            ("Failed", found.jobs_failed),
-            ("Waiting", found.queue_size),
-            ("Workers active", found.workers_active),
+            ("Queue", found.type),
+            ("Waiting", found.waiting),
+            ("Oldest", age(found.oldest_age)),
+            ("Nodes", found.served_by),
+            *((state.capitalize(), number) for state, number in found.states.items() if number),
+            *((f"{what.capitalize()} a minute", int(rate)) for what, rate in found.rates.items()),
         ]
     )
-    if found.queues:
-        levels = [level.label for level in sorted(Priority, reverse=True)]
-        states = (State.SCHEDULED, State.PROCESSING, State.COMPLETED, State.FAILED)
-        show.write("")
-        show.write_table(
-            ("queue", *levels, *(state.value for state in states)),
-            [
-                (
-                    queue.type,
-                    *(queue.depth.get(level, 0) for level in levels),
-                    *(queue.states.get(state, 0) for state in states),
-                )
-                for queue in found.queues
-            ],
-        )
-
-
-def health(*, remote: Remote = REMOTE) -> int:
-    """
-    Show how the node is.
-
-    The exit code is 0 unless it is unhealthy.
-    """
-    with remote.connect() as client:
-        found = client.health()
-    if remote.json:
-        show.write_json(found.raw)
-    else:
-        show.write_fields([("Status", found.status), *((name, _check(value)) for name, value in found.checks.items())])
-    return Exit.FAILED if found.status == "unhealthy" else Exit.OK
+    show.write("")
+    show.write_table(
+        ("priority", "waiting", "oldest"),
+        [(level, found.depth.get(level, 0), age(found.oldest_ages.get(level)) or "") for level in LEVELS],
+    )
 
 
 def purge(
-    queue: Annotated[str, Parameter(name="QUEUE", help="The queue, which is the type of its jobs.")],
+    queue: QueueName,
     /,
     *,
     priority: Annotated[str | None, option("Only this level: low, normal, high or urgent.", "LEVEL")] = None,
-    yes: Annotated[bool, switch("Do not ask.", "--yes", "-y")] = False,
+    yes: Yes = False,
     remote: Remote = REMOTE,
 ) -> int:
     """
@@ -84,32 +90,29 @@ def purge(
 
     On a terminal it asks first.
     """
-    if not TYPE_NAME.match(queue):
-        raise UsageError(f"{queue!r} cannot be the name of a queue; `gopher-node stats` lists those there are.")
+    _check_name(queue)
     level = read_priority(priority)
     with remote.connect() as client:
-        if not yes and show.on_terminal(sys.stdin) and not _confirm(queue, level, client.url):
+        what = f"{level.label} jobs" if level else "jobs"
+        question = f"Delete all waiting {what} of {queue} at {client.url}? They cannot be brought back."
+        if not yes and not show.ask(question):
             show.write_note("Nothing was deleted.")
             return Exit.FAILED
         count = client.purge(queue, level)
     if remote.json:
         show.write_json({"purged": count})
     else:
-        show.write(f"{count} waiting {'job' if count == 1 else 'jobs'} of {queue} deleted.")
+        show.write(f"{show.count(count, 'waiting job')} of {queue} deleted.")
     return Exit.OK
 
 
-def _confirm(queue: str, level: Priority | None, url: str) -> bool:
-    what = f"{level.label} jobs" if level else "jobs"
-    sys.stderr.write(f"Delete all waiting {what} of {queue} at {url}? They cannot be brought back. [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+def age(seconds: float | None) -> str | None:
+    """How long ago, to the second; below one, to the tenth."""
+    if seconds is None:
+        return None
+    return format_duration(float(int(seconds)) if seconds >= 1 else round(seconds, 1))
 
 
-def _check(value: Any) -> str:
-    if not isinstance(value, dict):
-        return str(value)
-    members: dict[str, Any] = dict(value)  # pyright: ignore[reportUnknownArgumentType]
-    status = members.pop("status", None)
-    rest = [f"{name}={item}" for name, item in members.items() if item is not None]
-    return " ".join([*([str(status)] if status is not None else []), *rest])
+def _check_name(queue: str) -> None:
+    if not TYPE_NAME.match(queue):
+        raise UsageError(f"{queue!r} cannot be the name of a queue; `gopher-node queues` lists those there are.")

@@ -24,7 +24,7 @@ COLOURS = {
 }
 
 # An id that is broken over two lines cannot be copied, and a time not be read.
-_UNBROKEN = frozenset({"id", "failed at", "started"})
+_UNBROKEN = frozenset({"id", "failed at", "started", "created", "minute"})
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
@@ -54,6 +54,11 @@ def write(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def flush() -> None:
+    """Hand over what was written by now: who reads along need not wait for a full buffer."""
+    sys.stdout.flush()
+
+
 def write_note(text: str) -> None:
     """What is said beside the output, so that a pipe does not carry it."""
     sys.stdout.flush()
@@ -67,11 +72,12 @@ def write_json(value: Any) -> None:
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Numbers stand on the right. An empty cell is None."""
+    rows = list(rows)
+    if on_terminal(sys.stdout):
+        console().print(rich_table(columns, rows))
+        return
     cells = [[_cell(value) for value in row] for row in rows]
     numeric = [all(isinstance(value, int) for value in column) for column in zip(*rows, strict=True)] if rows else []
-    if on_terminal(sys.stdout):
-        _write_rich_table(columns, cells, numeric)
-        return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for line in ([column.upper() for column in columns], *cells):
         aligned = [
@@ -88,9 +94,9 @@ def write_fields(fields: Iterable[tuple[str, object]]) -> None:
     if on_terminal(sys.stdout):
         from rich.text import Text
 
-        console = _console()
+        screen = console()
         for name, text in shown:
-            console.print(
+            screen.print(
                 Text(name.ljust(width + 2), style="bold"),
                 Text(text, style=COLOURS.get(text, "")),
                 sep="",
@@ -99,6 +105,19 @@ def write_fields(fields: Iterable[tuple[str, object]]) -> None:
         return
     for name, text in shown:
         write(f"{name:<{width}}  {text}")
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun if number == 1 else noun + 's'}"
+
+
+def ask(question: str) -> bool:
+    """Whether a person says yes. Where nobody can be asked, the command itself is the answer."""
+    if not on_terminal(sys.stdin):
+        return True
+    sys.stderr.write(f"{visible(question)} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def on_terminal(stream: TextIO | None) -> bool:
@@ -124,22 +143,23 @@ def _cell(value: object) -> str:
     return "" if value is None else _text(value).replace("\n", " ")
 
 
-def _write_rich_table(columns: Sequence[str], cells: list[list[str]], numeric: Sequence[bool]) -> None:
+def rich_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Any:
+    """A table for the terminal. Numbers stand on the right."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        right = bool(numeric) and numeric[index]
+        right = bool(rows) and all(isinstance(row[index], int) for row in rows)
         whole = column in _UNBROKEN
         table.add_column(Text(column), justify="right" if right else "left", no_wrap=whole, overflow="fold")
-    for row in cells:
-        table.add_row(*(Text(text, style=COLOURS.get(text, "")) for text in row))
-    _console().print(table)
+    for row in rows:
+        table.add_row(*(Text(text, style=COLOURS.get(text, "")) for text in map(_cell, row)))
+    return table
 
 
-def _console() -> Any:
+def console() -> Any:
     # Made anew each time, for it looks at NO_COLOR, TERM and the terminal's width when it is made.
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""The command that submits a job, and may wait for its end."""
+"""The command that submits a job and may wait for its end, or submits many."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from gopher_node.cli import show
 from gopher_node.cli.connect import REMOTE, Remote
 from gopher_node.cli.exits import Exit, UsageError
-from gopher_node.cli.job_lines import reason, show_line
+from gopher_node.cli.job_lines import show_line
 from gopher_node.cli.options import option, read_duration, read_priority, read_time
-from gopher_node.errors import GopherError
-from gopher_node.job import State
+from gopher_node.cli.waiting import await_end
 
 if TYPE_CHECKING:
-    from gopher_node.client import Client, JobOptions, JobView
+    from gopher_node.client import SubmitOptions
 
 
 @Parameter(name="*")
@@ -42,8 +40,13 @@ class JobFlags:
     tag: Annotated[Sequence[str] | None, option("A word to find the job by; may be repeated.", "TAG")] = None
     timeout: Annotated[str | None, option("How long one run may take, such as 5m.", "DURATION")] = None
     retention: Annotated[str | None, option("How long the finished job is kept, such as 24h.", "DURATION")] = None
+    id: Annotated[str | None, option("An id of your own, a UUID; a job that has it already is refused.", "UUID")] = None
+    callback_url: Annotated[str | None, option("Where to POST how the job ended.", "URL")] = None
+    idempotency_key: Annotated[
+        str | None, option("A name for this submit: done twice with the same name, it makes one job.", "KEY")
+    ] = None
 
-    def read(self) -> JobOptions:
+    def read(self) -> SubmitOptions:
         if self.delay is not None and self.at is not None:
             raise UsageError("--delay and --at both say when the job is to run; give one of them.")
         return {
@@ -55,6 +58,9 @@ class JobFlags:
             "tags": self.tag,
             "timeout": read_duration("--timeout", self.timeout),
             "retention": read_duration("--retention", self.retention),
+            "job_id": self.id,
+            "callback_url": self.callback_url,
+            "idempotency_key": self.idempotency_key,
         }
 
 
@@ -63,7 +69,7 @@ NO_FLAGS = JobFlags()
 
 def submit(
     *,
-    type: Annotated[str, option("The job's type, which is also its queue.", "TYPE", "--type", "-t")],
+    type: Annotated[str | None, option("The job's type, which is also its queue.", "TYPE", "--type", "-t")] = None,
     payload: Annotated[
         str,
         Parameter(
@@ -74,54 +80,45 @@ def submit(
         ),
     ] = "{}",
     flags: JobFlags = NO_FLAGS,
+    file: Annotated[
+        str | None,
+        Parameter(
+            name=("--file", "-f"),
+            help="Submit many jobs: a file with one on each line, as JSON; - is the standard input.",
+            metavar="FILE",
+            allow_leading_hyphen=True,
+            negative="",
+        ),
+    ] = None,
     wait: Annotated[str | None, option("Wait so long for the job's end and print its result.", "DURATION")] = None,
     remote: Remote = REMOTE,
 ) -> int:
     """
-    Submit a job.
+    Submit a job, or with --file any number of them.
 
     With --wait the result goes to the standard output, and the exit code is 0 when the job completed and 1 when not.
+
+    A line of a file is an object such as {"type": "email", "payload": {}, "priority": "high", "delay": "30s"}. A line
+    that is refused is named and does not hold up the others.
     """
+    if file is not None:
+        if type is not None or payload != "{}" or flags != NO_FLAGS or wait is not None:
+            raise UsageError("Beside --file, each line says all about its job; leave the job's other options out.")
+        from gopher_node.cli.bulk import submit_file
+
+        return submit_file(file, remote)
+    if type is None:
+        raise UsageError("gopher-node submit needs --type, or --file. See `gopher-node submit --help`.")
     options, seconds, content = flags.read(), read_duration("--wait", wait), _read_payload(payload)
     with remote.connect() as client:
-        job = client.submit(type, content, **options)
+        try:
+            job = client.submit(type, content, **options)
+        except ValueError as error:
+            raise UsageError(f"--{str(error).replace('_', '-')}") from None
         if seconds is None:
             show_line(job, as_json=remote.json)
             return Exit.OK
-        return _await_end(client, job, seconds, remote)
-
-
-def _await_end(client: Client, job: JobView, seconds: float, remote: Remote) -> int:
-    from gopher_node.client import WaitTimeout
-
-    try:
-        job = client.wait(job.job_id, seconds)
-    except WaitTimeout as error:
-        if remote.json:
-            show.write_json(error.job.raw)
-        show.write_note(
-            f"gopher-node: job {job.job_id} is still {error.job.status} after {seconds:g} s, and goes on. "
-            f"Look again with `gopher-node get {job.job_id}`."
-        )
-        return Exit.FAILED
-    except (GopherError, KeyboardInterrupt):
-        show.write_note(f"Job {job.job_id} was submitted and goes on; see `gopher-node get {job.job_id}`.")
-        raise
-    if remote.json:
-        show.write_json(job.raw)
-    if job.status is State.COMPLETED:
-        if not remote.json:
-            show.write_note(f"Job {job.job_id} completed.")
-            show.write(show.to_json(job.result, indent=True))
-        return Exit.OK
-    why = reason(job.error)
-    show.write_note(
-        f"gopher-node: job {job.job_id} {'failed' if job.status is State.FAILED else 'was cancelled'}"
-        + (f": {why.rstrip('.')}. " if why else ". ")
-        + f"See each run with `gopher-node get {job.job_id}`; "
-        + f"run it again with `gopher-node retry {job.job_id}`."
-    )
-    return Exit.FAILED
+        return await_end(client, job.job_id, seconds, remote, submitted=True)
 
 
 def _read_payload(text: str) -> Any:

@@ -164,6 +164,9 @@ class RetentionSettings(Section):
     max_jobs: Annotated[int, kinds.whole(1, 100_000_000)] = setting(
         100_000, "How many completed, and how many cancelled, jobs are kept at most; the newest stay."
     )
+    idempotency: Annotated[float, kinds.seconds(1)] = setting(
+        DAY, "How long a repeated request with the same Idempotency-Key gets the first one's answer."
+    )
 
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]

@@ -57,7 +57,8 @@ def submitted(id: str, answer: list[Any], *, replayed: bool = False) -> Submitte
 
 
 def lease(answer: list[Any]) -> Lease:
-    """A claimed job, from `describe` in claim.lua."""
+    """A claimed job, from `describe` in claim.lua; of an HTTP lease, with the times of its end and its beginning."""
+    expires_ms, started_ms = answer[15:17] if len(answer) > 16 else (None, None)
     (
         id,
         attempt,
@@ -90,9 +91,10 @@ def lease(answer: list[Any]) -> Lease:
         max_crashes=int(max_crashes),
         timeout_ms=int(timeout) if timeout else None,
         due_ms=int(due) if due else None,
+        started_ms=started_ms,
         tags=tuple(tags.decode().split()) if tags else (),
     )
-    return Lease(job, nonce.decode(), answer[15] if len(answer) > 15 else None)
+    return Lease(job, nonce.decode(), expires_ms)
 
 
 def lease_of_job(answer: list[Any]) -> Lease:

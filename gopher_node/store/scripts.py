@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import re
 import time
 from functools import cache
 from importlib.resources import files
@@ -13,18 +14,22 @@ from typing import Any
 from gopher_node.errors import OutcomeUnknown, StoreUnavailable
 from gopher_node.store.connections import Connections, ServerRefusal
 
+_USES = re.compile(r"-- uses: (.*)\n")
+
 
 @cache
 def source(name: str, flags: bool = True) -> str:
     """
-    The text of a script: its `#!lua` line, the prelude that all share, its own steps.
+    The text of a script: its `#!lua` line, the prelude that all share, what its `uses` line names, its own steps.
 
     Without `flags` the first line is left out, for a server that cannot parse it.
     """
     folder = files("gopher_node.store") / "lua"
     first, _, body = (folder / f"{name}.lua").read_text().partition("\n")
-    prelude = (folder / "prelude.lua").read_text()
-    return (first + "\n" if flags else "") + prelude + body
+    used = _USES.match(body)
+    shared = ["prelude", *(used[1].split() if used else ())]
+    steps = [(folder / f"{part}.lua").read_text() for part in shared]
+    return (first + "\n" if flags else "") + "".join(steps) + body
 
 
 class Scripts:

@@ -80,6 +80,8 @@ class Events:
             return
         self.counts["settled"] += 1
         self.counts[state.value] += 1
+        if error is not None and error.code == "process-died":
+            self.counts["crashed"] += 1
         totals = self.types[job.type]
         totals.runs += 1
         totals.seconds += seconds

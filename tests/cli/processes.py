@@ -82,12 +82,14 @@ def end(process: subprocess.Popen[bytes], lines: Lines) -> int:
 
 
 @contextmanager
-def running_node(data: Path) -> Iterator[str]:
+def running_node(
+    data: Path, *arguments: str, api_key: str = "", ca: Path | None = None, **environment: str
+) -> Iterator[str]:
     """A real node with the embedded store and the handlers beside this file. The value is its address."""
     process = subprocess.Popen(
-        [*PROGRAM, "--port=0", "--handlers=clijobs", f"--data-dir={data}", "--log-format=json"],
+        [*PROGRAM, "--port=0", "--handlers=clijobs", f"--data-dir={data}", "--log-format=json", *arguments],
         cwd=HANDLERS,
-        env=clean_environment(),
+        env=clean_environment(**environment),
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
@@ -95,7 +97,7 @@ def running_node(data: Path) -> Iterator[str]:
     try:
         url = orjson.loads(lines.next_with("node.started"))["url"]
         # A job that has run shows that the worker is there too, without which the node is not yet healthy.
-        with Client(url) as client:
+        with Client(url, api_key=api_key, ca=ca) as client:
             client.wait(client.submit("echo").job_id, "30s")
         yield url
     finally:

@@ -53,7 +53,9 @@ def test_a_purge_empties_a_queue(at_node: Any, queue: str) -> None:
     for priority in ("high", "low", "low"):
         at_node("submit", "-t", queue, "--priority", priority)
 
-    assert at_node("purge", queue, "--priority", "high").out == f"1 waiting job of {queue} deleted.\n"
+    ran = at_node("purge", queue, "--priority", "high")
+    assert ran.err == ""
+    assert ran.out == f"1 waiting job of {queue} deleted.\n"
     assert at_node("purge", queue, "--yes", "--json").json == {"purged": 2}
 
 
@@ -72,7 +74,7 @@ def test_a_node_without_its_store_is_told_as_such(gopher: Any, told: Any) -> Non
     """The node was reached, so this is a refusal and no missing node."""
     told.refuse(503, "store-timeout", detail="What was asked may or may not have been done.", outcome="unknown")
 
-    ran = gopher("submit", "-t", "a", "--url", told.url)
+    ran = gopher("purge", "a", "--url", told.url)
 
     assert ran.code == 1
     assert ran.err == "gopher-node: A title. What was asked may or may not have been done.\n"

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from gopher_node import __version__
-from gopher_node.cli.app import COMMANDS
 from gopher_node.cli.connect import Remote
+from gopher_node.cli.tree import COMMANDS, GROUPS
 from gopher_node.settings import SETTINGS
 
-NAMES = [name for name, _, _ in COMMANDS]
+NAMES = [command.name for command in COMMANDS]
+IN_GROUPS = [f"{group.name} {command.name}" for group in GROUPS for command in group.commands()]
 ID = "7f7a2b1e-6f0e-4d7a-9a55-0d9a9f3ad001"
 
 
@@ -21,7 +22,7 @@ def test_every_command_of_the_seeds_is_there() -> None:
     """A user of the older systems finds the same words."""
     seeds = {"stats", "submit", "list-failed", "retry", "retry-all", "health", "purge"}
 
-    assert seeds | {"run", "get", "cancel", "delete"} == set(NAMES)
+    assert seeds | {"run", "get", "cancel", "delete"} <= set(NAMES)
 
 
 def test_help_lists_the_commands_and_the_exit_codes(gopher: Any) -> None:
@@ -29,21 +30,37 @@ def test_help_lists_the_commands_and_the_exit_codes(gopher: Any) -> None:
     ran = gopher("--help")
 
     assert ran.code == 0
-    assert all(f" {name} " in ran.out for name in NAMES)
+    assert all(f" {name} " in ran.out for name in [*NAMES, *(group.name for group in GROUPS)])
     assert "--role" in ran.out
     assert "gopher-node --role=all" in ran.out
     assert "Exit codes: 0 done" in ran.out
     assert ran.err == ""
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *IN_GROUPS])
 def test_each_command_has_help_with_examples(gopher: Any, name: str) -> None:
     """Help says what a command does, what it takes, and how it is written."""
-    ran = gopher(name, "--help")
+    ran = gopher(*name.split(), "--help")
 
     assert ran.code == 0
-    assert f"Usage: gopher-node {name} " in ran.out
+    assert f"Usage: gopher-node {name}" in ran.out
     assert f"Examples:\n\n  gopher-node {name}" in ran.out
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.name)
+def test_each_group_has_help_with_its_commands(gopher: Any, group: Any) -> None:
+    """A group's word leads to what is in it, and says what it does alone."""
+    ran = gopher(group.name, "--help")
+
+    assert ran.code == 0
+    assert all(f" {command.name} " in ran.out for command in group.commands())
+    assert f"Without a command it does what `{group.commands()[0].name}` does." in ran.out
+
+
+def test_no_secret_is_taken_as_a_flag(gopher: Any) -> None:
+    """What stands on a command line stands in the list of processes too."""
+    for name in [*NAMES, *IN_GROUPS]:
+        assert "--api-key " not in gopher(*name.split(), "--help").out
 
 
 def test_the_version_is_told(gopher: Any) -> None:
@@ -58,7 +75,7 @@ def test_the_version_is_told(gopher: Any) -> None:
     [
         ("sumbit", "There is no command 'sumbit'; did you mean submit? See `gopher-node --help`."),
         ("xyz", "There is no command 'xyz'. See `gopher-node --help`."),
-        ("submit", "gopher-node submit needs --type. See `gopher-node submit --help`."),
+        ("submit", "gopher-node submit needs --type, or --file. See `gopher-node submit --help`."),
         ("submit -t", "-t needs a value. See `gopher-node submit --help`."),
         ("submit -t a b", "gopher-node submit does not take the argument 'b'. See `gopher-node submit --help`."),
         ("submit -t a --prioritty 1", "--prioritty"),
@@ -75,7 +92,45 @@ def test_the_version_is_told(gopher: Any) -> None:
         ("submit -t a -p @missing.json", "The payload file missing.json cannot be read: No such file or directory."),
         ("get", "gopher-node get needs ID."),
         ("get a b", "gopher-node get does not take the argument 'b'."),
-        ("retry", "gopher-node retry needs IDS."),
+        ("retry", "Say which jobs are meant: their ids, a filter such as --type, or --all for every job."),
+        ("jobs cancel", "Say which jobs are meant"),
+        ("jobs delete --yes", "Say which jobs are meant"),
+        ("jobs run-now a --all", "but not both"),
+        ("jobs cancel a --type email", "but not both"),
+        ("jobs lst", "There is no command 'jobs lst'; did you mean list? See `gopher-node jobs --help`."),
+        ("jobs xyz", "There is no command 'jobs xyz'. See `gopher-node jobs --help`."),
+        ("jobs list a", "gopher-node jobs list does not take the argument 'a'. See `gopher-node jobs list --help`."),
+        ("job list", "There is no command 'job'; did you mean jobs?"),
+        ("jobs --status gone", "--status 'gone' must be one of scheduled, "),
+        ("jobs --created-after soon", "--created-after 'soon' is not a time."),
+        ("jobs --limit 0", "--limit must be at least 1."),
+        ("jobs wait", "gopher-node jobs wait needs ID."),
+        ("jobs wait a --timeout x", "--timeout 'x' must be"),
+        ("jobs edit a", "Say what is to change: --priority, --delay or --at."),
+        ("jobs edit a --delay 1s --at 2030-01-01", "give one of them"),
+        ("dead-letters retry", "Say which dead letters are meant"),
+        ("dead-letters delete a --all", "but not both"),
+        ("queues show a/b", "'a/b' cannot be the name of a queue"),
+        ("handlers show a/b", "'a/b' cannot be the name of a job type"),
+        ("keys create", "gopher-node keys create needs"),
+        ("keys create x --scopes write", "--scopes 'write' must be one or more of submit, read, work, admin"),
+        (
+            "keys create x -s read --rate often",
+            "--rate 'often' must be a number of requests and a time, such as 100/1s.",
+        ),
+        ("keys create x -s read --rate 5/never", "--rate "),
+        ("keys create x -s read --expires x", "--expires 'x' must be"),
+        ("keys rotate x --overlap y", "--overlap 'y' must be"),
+        ("keys revoke", "gopher-node keys revoke needs IDS."),
+        ("stats --history 0", "--history must be at least 1 minute."),
+        ("stats --type a", "--type narrows down --history"),
+        ("watch --interval 1ms", "--interval '1ms' must be at least 0.1s."),
+        ("completion tcsh", "There is no completion for 'tcsh', only for bash, zsh, fish."),
+        ("submit --file missing.ndjson", "The file missing.ndjson cannot be read: No such file or directory."),
+        ("submit --file a -t b", "Beside --file, each line says all about its job"),
+        ("submit -t a --idempotency-key ä", "--idempotency-key must be 1 to 255 visible ASCII characters."),
+        ("stats --api-key-file missing", "The key file missing cannot be read: No such file or directory."),
+        ("stats --ca missing.pem", "--ca missing.pem: There is no such file."),
         ("list-failed --limit 0", "--limit must be at least 1."),
         ("purge a/b", "'a/b' cannot be the name of a queue"),
         ("purge email --priority top", "--priority 'top' must be"),
@@ -103,7 +158,12 @@ def test_an_empty_standard_input_is_no_payload(gopher: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["stats", "health", f"get {ID}", "submit -t a", f"cancel {ID}", "list-failed", "purge a"]
+    "command",
+    [
+        *("stats", "health", f"get {ID}", "submit -t a", f"cancel {ID}", "list-failed", "purge a"),
+        *("jobs", f"jobs events {ID}", f"jobs wait {ID}", "jobs cancel --all", f"jobs edit {ID} --delay 1s"),
+        *("dead-letters", "queues", "nodes", "workers", "handlers", "keys", "watch", "stats --history 5"),
+    ],
 )
 def test_without_a_node_the_exit_code_is_4(gopher: Any, command: str) -> None:
     """The message names the address and what to do."""
@@ -124,7 +184,10 @@ def test_without_a_node_the_exit_code_is_4(gopher: Any, command: str) -> None:
         ({"SERVER_PORT": "9000"}, "", "http://127.0.0.1:9000"),
         ({"SERVER_HOST": "0.0.0.0"}, "", "http://127.0.0.1:8080"),
         ({"SERVER_HOST": "::"}, "", "http://[::1]:8080"),
+        ({"SERVER_TLS_CERT": "/c", "SERVER_TLS_KEY": "/k", "SERVER_BASE_PATH": "/q"}, "", "https://127.0.0.1:8080/q"),
         ({"SERVER_HOST": "10.0.0.5"}, "[server]\nport = 7000", "http://10.0.0.5:7000"),
+        ({"SERVER_TLS_CERT": "c", "SERVER_TLS_KEY": "k"}, "", "https://127.0.0.1:8080"),
+        ({"SERVER_BASE_PATH": "/jobs"}, "", "http://127.0.0.1:8080/jobs"),
         ({"SERVER_PORT": "9000"}, 'url = "https://node.example"', "https://node.example"),
     ],
 )

@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- uses: ending operating
 -- cancel(operation, states, id…): waiting jobs end at once; the holder of a running one is told, and its next
 -- unsuccessful end is final.
 --   ARGV[2] id of this operation: told again, it is answered the same; ARGV[3] states that are to be cancelled

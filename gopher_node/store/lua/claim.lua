@@ -39,19 +39,19 @@ end
 
 local FIELDS = {'created', 'payload', 'attempt', 'max_retries', 'max_crashes', 'timeout', 'due', 'tags', 'errors', 'crashes',
                 'watched'}
-local function describe(id, kind, priority, group, job, attempt, nonce, expires)
+local function describe(id, kind, priority, group, job, attempt, nonce, expires, started)
   return {id, attempt, nonce, kind, priority, job[1], group, job[2] or call('GET', P .. 'payload:' .. id),
-          job[9], job[10], job[4], job[5], job[6], job[7], job[8], expires}
+          job[9], job[10], job[4], job[5], job[6], job[7], job[8], expires, started}
 end
 
 if holder[2] == claim_id or lease and (holder[3] or '') ~= '' then
   for id in string.gmatch(holder[3] or '', '%S+') do
     local key = P .. 'job:' .. id
-    local held = call('HMGET', key, 'state', 'session', 'type', 'priority', 'group', 'nonce')
+    local held = call('HMGET', key, 'state', 'session', 'type', 'priority', 'group', 'nonce', 'started')
     if held[1] == 'processing' and held[2] == session then
       local job = call('HMGET', key, unpack(FIELDS))
       local expires = lease and tonumber(call('ZSCORE', P .. 'processing', id)) or nil
-      reply[#reply + 1] = describe(id, held[3], held[4], held[5] or '', job, tonumber(job[3]), held[6], expires)
+      reply[#reply + 1] = describe(id, held[3], held[4], held[5] or '', job, tonumber(job[3]), held[6], expires, lease and tonumber(held[7]))
     end
   end
   if holder[3] == '' then
@@ -97,7 +97,7 @@ local function take(id, kind, priority, group)
   count('enqueued', priority, kind, -1)
   count('processing', priority, kind, 1)
   tell_followers(id, job[11])
-  reply[#reply + 1] = describe(id, kind, priority, group, job, attempt, nonce, expires)
+  reply[#reply + 1] = describe(id, kind, priority, group, job, attempt, nonce, expires, expires and now)
 end
 
 -- The longest-waiting type of a level that this node has room for.

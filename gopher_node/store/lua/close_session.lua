@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- uses: ending
 -- close_session(session): the session ends; what it still holds, up to 200 jobs a call, is released.
 -- Answers the number of jobs that it still holds.
 local session = ARGV[2]

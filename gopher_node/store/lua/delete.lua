@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- uses: ending operating
 -- delete(operation, states, id…): forgets jobs that are not running.
 --   ARGV[2] id of this operation: told again, it is answered the same; ARGV[3] states that are to be deleted
 -- Answers for each id {state before, 'deleted'}, or {state, state} if it stays, or nil if there is no such job.

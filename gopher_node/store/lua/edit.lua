@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- uses: storing operating
 -- edit(operation, id, priority or '', due or '', delay or ''): gives a job that is scheduled or enqueued another priority,
 -- another due time, or both. It moves to where these say; in a lane it goes behind those that wait there.
 --   ARGV[2] id of this operation: told again, it is answered the same

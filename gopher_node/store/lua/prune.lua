@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- uses: ending
 -- prune(limit, keep…): forgets finished jobs whose time is over, and pools that nobody asked for in ten minutes.
 --   ARGV[2] limit; ARGV[3..5] ms to keep completed and cancelled jobs, and how many of each
 -- Answers the number of jobs and pools that went.

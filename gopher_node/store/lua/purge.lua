@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- uses: ending
 -- purge(type, priority or '', cursor, operation): deletes waiting jobs of a type, up to 200 a call: first those in its
 -- lanes, then the scheduled ones, for which it looks through `due` a thousand at a time.
 --   ARGV[4] '0', then the cursor of the last call: score and id of the last job looked at that stays

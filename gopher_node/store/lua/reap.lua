@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- uses: ending
 -- reap('session', session, renewals, limit) | reap('overdue', n, (id, nonce, end)…): takes jobs back from a holder that
 -- is gone. Each take counts as a crash; a job with no crashes left fails, any other goes to the front of its lane.
 -- The caller judged, by its own clock, that the session stood still at `renewals`, or that these leases are past their

@@ -1,4 +1,5 @@
 #!lua
+-- uses: operating
 -- requeue(operation, states, id…): an operator's retry: finished jobs go back to their lanes with both budgets full again.
 --   ARGV[2] id of this operation: told again, it is answered the same; ARGV[3] states that are to be requeued
 -- Answers for each id {state before, state now}, or nil if there is no such job. All others stay as they are.

@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- uses: operating
 -- run_now(operation, states, id…): scheduled jobs are due now, and go into their lanes.
 --   ARGV[2] id of this operation: told again, it is answered the same; ARGV[3] states that are meant
 -- Answers for each id {state before, state now}, or nil if there is no such job. All others stay as they are.

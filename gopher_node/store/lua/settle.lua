@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- uses: ending storing
 -- settle(keep…, count, settlement…): ends leases: complete, retry, fail, cancelled, release.
 --   ARGV[2..4] how long completed and cancelled jobs are kept in ms, and how many of each
 --   ARGV[5] number of settlements; then for each:

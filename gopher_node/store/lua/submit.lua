@@ -1,4 +1,5 @@
 #!lua
+-- uses: storing operating
 -- submit(window, n, call…): stores the new jobs of n calls. Each call is for itself: all of its jobs are stored, or none.
 --   ARGV[2] ms for which an idempotency key holds; ARGV[3] number of calls; then for each:
 --     hash of its idempotency key or '', the request's fingerprint, seed, the numbers of those jobs, from 1 on, whose ids
