@@ -148,7 +148,12 @@ class Node:
                 )
                 self._parts["worker"] = group.create_task(worker.run(self._stopping), name="worker")
             reporter = Reporter(
-                store, self._events, self._describe(api), self._worker and self._worker.status, api.http_workers
+                store,
+                self._events,
+                self._describe(api),
+                self._worker and self._worker.status,
+                api.http_workers,
+                api.ended_over_http,
             )
             self._parts["reporter"] = group.create_task(reporter.run(), name="reporter")
             self.started = True

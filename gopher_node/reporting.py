@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -39,7 +39,7 @@ class Rates:
         (began, before, _), (ended, after, _) = self._looks[0], self._looks[-1]
         # What a node did in its first seconds is no rate yet, so a shorter time counts as a minute.
         minutes = max(ended - began, 60.0) / 60
-        return {what: round((after[what] - before[what]) / minutes, 3) for what in _COUNTED}
+        return {what: round((after[what] - before[what]) / minutes, 1) for what in _COUNTED}
 
     @property
     def utilisation(self) -> float:
@@ -51,7 +51,7 @@ class Reporter:
     Reports the node at its start, every ten seconds, and when it begins to drain; a clean stop takes it back.
 
     `fixed` is what stays the same; `worker` tells how the worker is, where there is one, and `http_workers` who else
-    works through this node.
+    works through this node; what came of those runs, `ended_over_http`, is none of the node's own counts.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Reporter:
         fixed: Mapping[str, Any],
         worker: Callable[[], WorkerStatus] | None,
         http_workers: Callable[[], Sequence[Mapping[str, Any]]] = lambda: (),
+        ended_over_http: Callable[[], Mapping[str, int]] = lambda: {},
         *,
         every: float = REPORT_EVERY,
     ) -> None:
@@ -69,6 +70,7 @@ class Reporter:
         self._fixed = fixed
         self._worker = worker
         self._http_workers = http_workers
+        self._ended_over_http = ended_over_http
         self._every = every
         self._rates = Rates()
 
@@ -78,7 +80,7 @@ class Reporter:
         try:
             while True:
                 status = self._worker() if self._worker is not None else None
-                self._rates.look(self._events.counts, status.busy / status.slots if status and status.slots else 0.0)
+                self._rates.look(self.counts(), status.busy / status.slots if status and status.slots else 0.0)
                 begins_to_drain = status is not None and status.draining and not draining
                 if time.monotonic() - reported >= self._every or begins_to_drain:
                     reported, draining = time.monotonic(), status is not None and status.draining
@@ -96,8 +98,12 @@ class Reporter:
         except StoreError as error:
             self._events.store_down(error)
 
+    def counts(self) -> dict[str, int]:
+        """What came of the runs in the node's own slots."""
+        counts, others = self._events.counts, self._ended_over_http()
+        return {what: counts[what] - others.get(what, 0) for what in _COUNTED}
+
     def record(self, status: WorkerStatus | None) -> dict[str, Any]:
-        counts: Counter[str] = self._events.counts
         return {
             **self._fixed,
             "slots": status.slots if status else 0,
@@ -105,7 +111,7 @@ class Reporter:
             "stuck": status.stuck if status else 0,
             "draining": status.draining if status else False,
             "session": status.session if status else None,
-            **{what: counts[what] for what in _COUNTED},
+            **self.counts(),
             "per_minute": self._rates.per_minute(),
             "utilisation": self._rates.utilisation,
             "http_workers": self._http_workers(),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
+import orjson
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, RootModel, model_validator
+from pydantic_core import PydanticCustomError
 
+from gopher_node.api import idempotency
 from gopher_node.api.bodies import parse_json, read_bytes
 from gopher_node.api.documents import Document, JobDocument, JobId
 from gopher_node.api.endpoint import Header, endpoint
+from gopher_node.api.fields import Level, TypeName
 from gopher_node.api.http_workers import NAMELESS
 from gopher_node.api.leases import desk_of
-from gopher_node.api.models import Level, TypeName
 from gopher_node.api.parts import PARTS
 from gopher_node.api.problems import Problem
 from gopher_node.api.queries import NoQuery, Query, read_job_id
@@ -35,11 +38,17 @@ PROBLEMS = ("job-not-found", "invalid-state", "lease-required", "lease-not-found
 
 
 class ShortSubmissionQuery(Query):
-    type: TypeName = "default"
-    priority: Level | None = None
+    type: TypeName = Field("default", description="The job's type. `queue` is another word for it.", examples=["echo"])
+    priority: Level | None = Field(None, description="Its priority: a name or its number.")
+
+
+class Payload(RootModel[Any]):
+    """What the job is to work on: any JSON, up to 256 KiB."""
 
 
 class ShortAnswer(Document):
+    """The job that was stored."""
+
     job_id: JobId
     status: Literal["submitted"]
 
@@ -49,23 +58,40 @@ class ShortAnswer(Document):
     "/jobs",
     scope="submit",
     query=ShortSubmissionQuery,
+    body=Payload,
+    reads_body=False,
+    needs_body=False,
     answers={201: ShortAnswer},
-    problems=(*REFUSED_SUBMISSIONS, "draining"),
+    problems=(*REFUSED_SUBMISSIONS, *idempotency.PROBLEMS, "draining"),
+    headers=idempotency.HEADERS,
+    tells=("Location", "Idempotency-Replayed"),
 )
 async def submit_by_query(request: web.Request, query: ShortSubmissionQuery) -> web.Response:
     """Submit a job by its type and priority; the body, if there is one, is its payload."""
     parts = request.app[PARTS]
     refuse_if_draining(parts)
-    payload = parse_json(await read_bytes(request)) if request.body_exists else None
-    document: dict[str, Any] = {"type": query.type, "payload": payload}
+    body = await read_bytes(request) if request.body_exists else b""
+    document: dict[str, Any] = {"type": query.type, "payload": parse_json(body) if body else None}
     if query.priority is not None:
         document["priority"] = query.priority.label
-    _, submitted = await store_document(parts, document)
+    said = f"{query.type} {document.get('priority', '')}\n".encode() + body
+    _, submitted = await store_document(parts, document, idempotency.read_once(request, "submit", said))
     headers = {"Location": f"/api/v1/jobs/{submitted.id}"}
+    if submitted.replayed:
+        headers |= idempotency.REPLAYED
     return respond({"job_id": submitted.id, "status": "submitted"}, status=201, headers=headers)
 
 
 REACHED = {"completed": State.COMPLETED, "failed": State.FAILED, "queued": State.ENQUEUED}
+
+
+Word = Literal["running", "completed", "failed", "queued"]
+
+
+def _parse_word(value: object) -> Word:
+    if value not in ("running", "completed", "failed", "queued"):
+        raise PydanticCustomError("unknown-status", "must be running, completed, failed or queued")
+    return value
 
 
 class Move(BaseModel):
@@ -73,9 +99,19 @@ class Move(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    status: Literal["running", "completed", "failed", "queued"]
-    result: Any = Field(None, description="With `completed`: any JSON, up to 1 MiB.")
-    error: ErrorText | None = Field(None, description="With `failed`: why.")
+    status: Annotated[Word, PlainValidator(_parse_word, json_schema_input_type=Word)] = Field(
+        description="`running` claims the job; the others say how its run ended."
+    )
+    result: Any = Field(None, description="With `completed`: any JSON.")
+    error: ErrorText | None = Field(None, description="With `failed` or `queued`: why.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.result is not None and self.status != "completed":
+            raise PydanticCustomError("conflict", "A result can stand only beside completed.")
+        if self.error is not None and self.status not in ("failed", "queued"):
+            raise PydanticCustomError("conflict", "An error can stand only beside failed or queued.")
+        return self
 
 
 class Saved(BaseModel):
@@ -83,7 +119,7 @@ class Saved(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    result: Any = Field(None, description="Any JSON, up to 1 MiB.")
+    result: Any = Field(None, description="Any JSON.")
 
 
 @endpoint(
@@ -94,10 +130,14 @@ class Saved(BaseModel):
     answers={200: JobDocument},
     problems=(*PROBLEMS, "result-too-large"),
     headers=HEADERS,
+    tells=(LEASE,),
 )
 async def set_status(request: web.Request, query: NoQuery, body: Move) -> web.Response:
     """
     Move a job along: `running` claims it, `completed`, `failed` and `queued` say how its run ended.
+
+    `failed` is for good. `queued` has the job tried again at once; if the run's error was counted, or stands beside it,
+    only until the job's retries are used up: then it is failed.
 
     A job that was claimed here lasts for its timeout and half a minute, without heartbeats. The answer to `running`
     has its token in the header `Gopher-Lease`: who sends that along cannot be mistaken for a later run.
@@ -106,16 +146,17 @@ async def set_status(request: web.Request, query: NoQuery, body: Move) -> web.Re
         return await _claim(request)
     try:
         token = await _token(request)
-    except InvalidState as error:
-        if error.state != REACHED[body.status]:
-            raise
-        return await _show(request)  # such as after a result was saved, which completes the job
+    except InvalidState as refusal:
+        # Such as after a result was saved, which completes the job.
+        return await _show_again(request, refusal, REACHED[body.status], body.result)
     desk = desk_of(request)
     if body.status == "completed":
         await desk.complete(token, Completion(result=body.result, follow_ups=None))
     elif body.status == "failed":
         error = body.error or JobError("error", "The worker said no more.")
         await desk.fail(token, Failure.model_construct(error=error, retryable=False, retry_after=None))
+    elif body.error is not None:
+        await desk.fail(token, Failure.model_construct(error=body.error, retryable=True, retry_after=0))
     else:
         await desk.release(token, Release())
     return await _show(request)
@@ -167,9 +208,21 @@ async def count_error(request: web.Request, query: NoQuery) -> web.Response:
 )
 async def save_result(request: web.Request, query: NoQuery, body: Saved) -> web.Response:
     """Store a run's result, which completes the job."""
-    token = await _token(request)
+    try:
+        token = await _token(request)
+    except InvalidState as refusal:
+        return await _show_again(request, refusal, State.COMPLETED, body.result)
     await desk_of(request).complete(token, Completion(result=body.result, follow_ups=None))
     return await _show(request)
+
+
+async def _show_again(request: web.Request, refusal: InvalidState, state: State, result: Any) -> web.Response:
+    """What was told before is answered again, if nothing else has come since; all that is new to the job is refused."""
+    parts = request.app[PARTS]
+    job = await parts.store.get(read_job_id(request))
+    if job.state is not state or (result is not None and orjson.dumps(result) != job.result):
+        raise refusal
+    return respond(show_job(job, parts.store.durability))
 
 
 async def _token(request: web.Request) -> Token:
@@ -187,7 +240,7 @@ async def _token(request: web.Request) -> Token:
         job = await store.get(job_id)
         if job.state is not State.PROCESSING:
             raise InvalidState(job.state, f"The job is {job.state}. Set it running first.")
-        raise Problem("lease-required", f"Another way of claiming has this job: send its token as {LEASE}.")
+        raise Problem("lease-required", f"The job was not set running here: send its lease's token as {LEASE}.")
     return token
 
 

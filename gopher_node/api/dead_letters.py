@@ -35,6 +35,7 @@ async def list_dead_letters(request: web.Request, query: DeadLettersQuery) -> we
     query=DeadLettersActQuery,
     body=JobIds,
     reads_body=False,
+    needs_body=False,
     answers={200: RetriedDocument},
     problems=("invalid-name", "out-of-range"),
 )
@@ -58,6 +59,7 @@ async def retry_dead_letters(request: web.Request, query: DeadLettersActQuery) -
     query=DeadLettersActQuery,
     body=JobIds,
     reads_body=False,
+    needs_body=False,
     answers={200: DeletedDocument},
     problems=("invalid-name", "out-of-range"),
 )

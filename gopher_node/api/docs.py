@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from pydantic import Field
 
 from gopher_node.api import pages
 from gopher_node.api.documents import Document
@@ -33,10 +34,12 @@ HTML = {
 
 
 class KindDocument(Document):
-    type: str
+    """What holds for every problem of one name."""
+
+    type: str = Field(examples=["/problems/invalid-job"])
     title: str
     status: int
-    advice: str
+    advice: str = Field(description="What to do about it.")
 
 
 async def _described(app: web.Application) -> dict[str, Any]:
@@ -61,7 +64,7 @@ async def docs_page(request: web.Request, query: FreeQuery) -> web.Response:
     return web.Response(text=pages.reference(await _described(request.app)), headers=HTML)
 
 
-@endpoint("GET", "/problems/{name}", scope=None, query=FreeQuery, answers={200: KindDocument})
+@endpoint("GET", "/problems/{name}", scope=None, query=FreeQuery, answers={200: (KindDocument, "text/html")})
 async def problem_page(request: web.Request, query: FreeQuery) -> web.Response:
     """Explain a problem and say what to do; to browsers as a page."""
     name = request.match_info["name"]

@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypeAliasType
 
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-22T08:00:00.000Z"])]
 """A time in RFC 3339, UTC, to the millisecond."""
-Status = Literal["scheduled", "enqueued", "blocked", "processing", "completed", "failed", "cancelled"]
-Level = Literal["urgent", "high", "normal", "low"]
+# Named types, so that they have a name in the description too.
+Status = TypeAliasType(
+    "Status", Literal["scheduled", "enqueued", "blocked", "processing", "completed", "failed", "cancelled"]
+)
+Priority = TypeAliasType("Priority", Literal["urgent", "high", "normal", "low"])
+Durability = TypeAliasType("Durability", Literal["fsync", "replica", "memory", "unknown"])
 JobId = Annotated[str, Field(json_schema_extra={"format": "uuid"}, examples=["b3864208-5177-41ad-8fa2-451fed8ec84f"])]
 Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
 Cursor = Annotated[str | None, Field(description="Sent back as `cursor`, it goes on from there; null at the end.")]
 
 
@@ -22,13 +28,17 @@ class Document(BaseModel):
 
 
 class ErrorDocument(Document):
-    code: str
-    message: str
-    type: str | None = None
+    """Why a run did not complete."""
+
+    code: str = Field(description="For programs.", examples=["error"])
+    message: str = Field(description="For people.")
+    type: str | None = Field(None, description="The exception's class.")
     traceback: str | None = None
 
 
 class AttemptDocument(Document):
+    """One run of a job, once it is over."""
+
     attempt: Count
     outcome: Literal["completed", "error", "cancelled", "released", "crashed"]
     started_at: Moment | None
@@ -43,51 +53,90 @@ class JobDocument(Document):
     job_id: JobId
     type: str = Field(examples=["email"])
     status: Status
-    priority: Level
-    group: str | None
-    payload: Any
+    priority: Priority
+    group: str | None = Field(description="Whom it is for. Groups take turns.")
+    payload: Any = Field(description="As it was sent.")
     attempt: Count = Field(description="How often the job has been claimed.")
-    errors: Count
-    crashes: Count
+    errors: Count = Field(description="How many of its runs failed, since it was stored or retried by hand.")
+    crashes: Count = Field(description="How many of its runs ended with their process or lease.")
     max_retries: Count
-    timeout: float | None = Field(description="Seconds.")
-    retention: float | None = Field(description="Seconds.")
+    timeout: Seconds | None = Field(description="Seconds for one run; null if the handler or the node decides.")
+    retention: Seconds | None = Field(description="Seconds for which it is kept; null if the node decides.")
     tags: list[str]
     created_at: Moment
-    execute_at: Moment | None
-    started_at: Moment | None
-    finished_at: Moment | None
-    node: str | None
+    execute_at: Moment | None = Field(description="When it is due, if it was not at once.")
+    started_at: Moment | None = Field(description="When its last run began.")
+    finished_at: Moment | None = Field(description="When it ended.")
+    node: str | None = Field(description="Who ran it last: a node, or a worker over HTTP as `http:NAME`.")
     cancel_requested: bool
-    progress: Any
-    result: Any
-    error: ErrorDocument | None
-    attempts: list[AttemptDocument]
-    durability: Literal["fsync", "replica", "memory", "unknown"]
+    progress: Any = Field(description="What its run last told, in any JSON.")
+    result: Any = Field(description="What its run has brought, in any JSON.")
+    error: ErrorDocument | None = Field(description="Why it is not completed: the error of its last attempt.")
+    attempts: list[AttemptDocument] = Field(description="The last twenty runs that are over.")
+    durability: Durability = Field(description="How well the store keeps what it has accepted.")
 
 
 class JobListDocument(Document):
+    """The jobs that were stored, in the order in which they were sent."""
+
     items: list[JobDocument]
 
 
+class StoredDocument(Document):
+    """What is told of a job that was stored from a line."""
+
+    job_id: JobId
+    status: Status
+    created_at: Moment
+    execute_at: Moment | None
+
+
+class LineDocument(Document):
+    """What became of one line: `job` if it was stored, else `problem`."""
+
+    line: int = Field(ge=1, description="The line's number.")
+    status: int = Field(description="As if it had been sent alone.", examples=[201, 422])
+    job: StoredDocument | None = None
+    problem: ProblemDocument | None = None
+
+
+class EventDocument(Document):
+    """One server-sent event."""
+
+    event: Status | Literal["progress"] = Field(description="The job's status, or `progress` if only that is new.")
+    data: JobDocument
+    id: Literal["ended"] | None = Field(None, description="Of the last event.")
+
+
 class JobPageDocument(Document):
+    """Some of the jobs that match, and where to go on."""
+
     items: list[JobDocument]
     next_cursor: Cursor
 
 
 class FaultDocument(Document):
+    """One thing that is wrong with a request."""
+
     pointer: str | None = Field(None, description="A JSON pointer into the body.")
     parameter: str | None = Field(None, description="A query parameter.")
-    code: str
+    code: str = Field(examples=["out-of-range"])
     detail: str
 
 
 class ProblemDocument(BaseModel):
-    """An error (RFC 9457)."""
+    """An error (RFC 9457). Some have members of their own beside these."""
 
-    type: str = Field(examples=["/problems/invalid-job"])
+    type: str = Field(description="The address of the page that says what to do.", examples=["/problems/invalid-job"])
     title: str
-    status: int
+    status: int = Field(ge=400, le=599)
     detail: str
     instance: str = Field(description="The request's id, under which the node's log has more.")
-    errors: list[FaultDocument] | None = None
+    errors: list[FaultDocument] | None = Field(None, description="All that is wrong, up to a hundred things.")
+    state: Status | None = Field(None, description="The state of the job that does not allow this.")
+    limit: int | None = Field(None, description="The most that is taken.")
+    offset: int | None = Field(None, description="The byte of the body that cannot be read.")
+    outcome: Literal["not-done", "unknown"] | None = Field(
+        None, description="Of errors of the node: whether what was asked may have been done."
+    )
+    scope: str | None = Field(None, description="The scope that the key lacks.")

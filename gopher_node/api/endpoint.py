@@ -18,8 +18,18 @@ from gopher_node.api.queries import NoQuery, Query, read_query
 
 AnyBody = TypeVar("AnyBody", bound=BaseModel)
 
-Content = type[BaseModel] | str | None
-"""What an answer holds: JSON of this model, content of this media type, or nothing."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Text of a media type that comes piece by piece, with what each piece looks like."""
+
+    media: str
+    item: type[BaseModel]
+    example: str = ""
+
+
+Content = type[BaseModel] | Stream | str
+"""JSON of this model, a stream, or content of this media type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,32 +45,35 @@ class Endpoint:
     """
     What is answered at an address.
 
-    `scope` is what a key must allow, None for addresses open to all. `problems` are the names of those that this
-    endpoint has beyond the ones that any may have. `aliases` are older spellings of the path. `headers` and `media`
-    say which request headers it understands beyond the usual, and in which media types its body comes.
+    `scope` is what a key must allow, None for addresses open to all. `answers` are contents by status, None for
+    nothing and several if the client chooses. `problems` are the names of those that this endpoint has beyond the ones
+    that any may have. `aliases` are older spellings of the path. `headers` are the request headers that it understands
+    beyond the usual, `tells` the headers that its answers may have. `needs_body` says whether the body may be left
+    out, if the model does not say it; `stream` is another form in which it may come.
     """
 
     method: str
     path: str
     handle: Callable[..., Awaitable[web.StreamResponse]]
     scope: Scope | None
-    answers: Mapping[int, Content]
+    answers: Mapping[int, Content | tuple[Content, ...] | None]
     query: type[Query] = NoQuery
     body: type[BaseModel] | None = None
     reads_body: bool = True
+    needs_body: bool | None = None
+    stream: Stream | None = None
     problems: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     headers: Mapping[str, Header] = field(default_factory=dict[str, Header])
-    media: tuple[str, ...] = ("application/json",)
+    tells: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         return self.handle.__name__
 
     @property
-    def resource(self) -> str:
-        """What it belongs to: its module, in words."""
-        return self.handle.__module__.rpartition(".")[2].replace("_", " ")
+    def module(self) -> str:
+        return self.handle.__module__.rpartition(".")[2]
 
     @property
     def description(self) -> str:
@@ -84,14 +97,16 @@ def endpoint(
     path: str,
     *,
     scope: Scope | None,
-    answers: Mapping[int, Content],
+    answers: Mapping[int, Content | tuple[Content, ...] | None],
     query: type[Query] = NoQuery,
     body: type[BaseModel] | None = None,
     reads_body: bool = True,
+    needs_body: bool | None = None,
+    stream: Stream | None = None,
     problems: tuple[str, ...] = (),
     aliases: tuple[str, ...] = (),
     headers: Mapping[str, Header] | None = None,
-    media: tuple[str, ...] = ("application/json",),
+    tells: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Awaitable[web.StreamResponse]]], Endpoint]:
     """
     Make a function the endpoint of an address. Its docstring is the documentation, the first line as the summary.
@@ -110,10 +125,12 @@ def endpoint(
             query=query,
             body=body,
             reads_body=reads_body,
+            needs_body=needs_body,
+            stream=stream,
             problems=problems,
             aliases=aliases,
             headers=headers or {},
-            media=media,
+            tells=tells,
         )
 
     return declare
@@ -124,9 +141,14 @@ def _pattern(path: str) -> str:
     return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", path)
 
 
+def needs_body(model: type[BaseModel]) -> bool:
+    """Whether there must be a body, or all of it is optional."""
+    return any(field.is_required() for field in model.model_fields.values())
+
+
 async def read_body(request: web.Request, model: type[AnyBody], *, limit: int = MAX_BODY) -> AnyBody:
     """The body as this model says. It may be left out where all of it is optional. Raises Problem."""
-    if not request.body_exists and not any(field.is_required() for field in model.model_fields.values()):
+    if not request.body_exists and not needs_body(model):
         return model()
     return validate(model, await read_json(request, limit=limit))
 

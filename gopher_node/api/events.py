@@ -10,7 +10,8 @@ import orjson
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
-from gopher_node.api.endpoint import Header, endpoint
+from gopher_node.api.documents import EventDocument
+from gopher_node.api.endpoint import Header, Stream, endpoint
 from gopher_node.api.middleware import explain
 from gopher_node.api.parts import PARTS, Parts
 from gopher_node.api.queries import NoQuery, read_job_id
@@ -28,7 +29,7 @@ ENDED = "ended"
     "GET",
     "/api/v1/jobs/{job_id}/events",
     scope="read",
-    answers={200: MEDIA_TYPE, 204: None},
+    answers={200: Stream(media=MEDIA_TYPE, item=EventDocument), 204: None},
     problems=("job-not-found",),
     headers={
         "Last-Event-ID": Header(

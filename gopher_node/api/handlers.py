@@ -7,7 +7,7 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import Field
 
-from gopher_node.api.documents import Document, Level
+from gopher_node.api.documents import Document, Priority
 from gopher_node.api.endpoint import endpoint
 from gopher_node.api.nodes import served_by
 from gopher_node.api.parts import PARTS
@@ -24,7 +24,7 @@ class HandlerDocument(Document):
     endpoint: str | None
     timeout: float | None
     max_retries: int | None
-    priority: Level | None
+    priority: Priority | None
     concurrency: int | None
     payload_schema: dict[str, Any]
     nodes: list[str] = Field(description="The nodes that run it.")

@@ -54,8 +54,10 @@ class HttpWorkers:
     def __init__(self, events: Events) -> None:
         self._events = events
         self._workers: OrderedDict[str, HttpWorker] = OrderedDict()
-        self._held: OrderedDict[tuple[str, int], _Held] = OrderedDict()
-        self._ended: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._held: OrderedDict[Token, _Held] = OrderedDict()
+        self._ended: OrderedDict[Token, None] = OrderedDict()
+        self.ended: Counter[str] = Counter()
+        """Of the runs that were reported as settled, how many brought their job into which state."""
 
     def all(self, now_ms: int | None = None) -> list[HttpWorker]:
         """Every worker that is known, by name."""
@@ -85,7 +87,7 @@ class HttpWorkers:
     def claimed(self, name: str, leases: Sequence[Lease]) -> None:
         worker = self.seen(name)
         for lease in leases:
-            run = (lease.job.id, lease.job.attempt)
+            run = lease.token
             if run in self._held:
                 continue  # a claim that was repeated
             worker.claimed += 1
@@ -97,21 +99,22 @@ class HttpWorkers:
                 self._held.popitem(last=False)
 
     def renewed(self, token: Token, name: str, expires_ms: int) -> None:
-        held = self._held.get((token.job_id, token.attempt))
+        held = self._held.get(token)
         if held is not None:
             held.expires_ms = expires_ms
         self.seen(name if held is None else held.name)
 
     def settled(self, token: Token, name: str, end: End, state: State | None, error: JobError | None = None) -> None:
         """A run was settled, or refused as stale: then `state` is None. `name` holds if nobody knows who claimed."""
-        run = (token.job_id, token.attempt)
-        held = self._held.pop(run, None)
+        held = self._held.pop(token, None)
         worker = self.seen(name if held is None else held.name)
         if held is not None:
             self._events.settled(held.job, state, _OUTCOMES[end], time.monotonic() - held.began, error)
-        if state is None or run in self._ended:
+            if state is not None:
+                self.ended[state.value] += 1
+        if state is None or token in self._ended:
             return
-        self._ended[run] = None
+        self._ended[token] = None
         if len(self._ended) > MAX_LEASES:
             self._ended.popitem(last=False)
         setattr(worker, end, getattr(worker, end) + 1)

@@ -67,6 +67,7 @@ async def _wait(parts: Parts, job_id: str, timeout: float) -> Job:
     "/api/v1/jobs/{job_id}",
     scope="admin",
     body=Edit,
+    needs_body=True,
     answers={200: JobDocument},
     problems=("job-not-found", "invalid-state", "invalid-run-at", "invalid-duration", "out-of-range"),
 )

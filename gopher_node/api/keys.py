@@ -10,14 +10,13 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
 from gopher_node.api.auth import ACCESS, Access, note
-from gopher_node.api.documents import Document, Moment
+from gopher_node.api.documents import Count, Document, Moment
 from gopher_node.api.endpoint import endpoint
+from gopher_node.api.fields import Timeout, duration, name
 from gopher_node.api.key_ring import Key, digest_of
-from gopher_node.api.models import Timeout, milliseconds, name
 from gopher_node.api.parts import PARTS
 from gopher_node.api.problems import Problem
 from gopher_node.api.queries import NoQuery
@@ -33,16 +32,9 @@ _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@:/+-]{0,99}\Z")
 _REFUSED = ("invalid-name", "invalid-duration", "out-of-range")
 
 
-def _window(value: object) -> int:
-    length = milliseconds(0, 86_400_000)(value)
-    if length < 1000:
-        raise PydanticCustomError("out-of-range", "must be at least 1 s")
-    return length
-
-
 KeyName = Annotated[str, name(_KEY_NAME, "1 to 100 letters, digits, blanks or ._@:/+-, the first a letter or digit")]
-Window = Annotated[int, PlainValidator(_window, json_schema_input_type=str | int | float)]
-Overlap = Annotated[int, PlainValidator(milliseconds(0), json_schema_input_type=str | int | float)]
+Window = Annotated[int, duration(1000, 86_400_000)]
+Overlap = Annotated[int, duration(0)]
 
 
 class _Body(BaseModel):
@@ -50,30 +42,59 @@ class _Body(BaseModel):
 
 
 class RateLimit(_Body):
+    """How often a key may be used."""
+
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT, description="How many requests the key may make in a window.")]
-    window: Window
+    window: Window = Field(description="How long a window is, from 1s to a day.", examples=["1m", 60])
 
 
 class NewKey(_Body):
-    """What a new key is called and may do. Without `expires_in` it works until it is revoked."""
+    """What a new key is called and may do."""
 
-    name: KeyName
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)]
-    expires_in: Timeout | None = None
-    rate_limit: RateLimit | None = None
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "shop", "scopes": ["submit", "read"]},
+                {
+                    "name": "mailer",
+                    "scopes": ["work"],
+                    "expires_in": "90d",
+                    "rate_limit": {"limit": 600, "window": "1m"},
+                },
+            ]
+        }
+    )
+
+    name: KeyName = Field(description="What the logs and the list of keys call it.", examples=["shop"])
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)] = Field(
+        description="What it may do: submit jobs, read, work (leases), or all of that and operate the system."
+    )
+    expires_in: Timeout | None = Field(
+        None, description="How long it works; until it is revoked unless it is said.", examples=["90d"]
+    )
+    rate_limit: RateLimit | None = Field(None, description="How often it may be used; as often as it likes, else.")
 
 
 class Rotation(_Body):
-    overlap: Annotated[Overlap, Field(description="How long the old key still works; an hour by default.")] = OVERLAP_MS
+    """How a key is replaced. All of it may be left out."""
+
+    overlap: Overlap = Field(
+        OVERLAP_MS,
+        description="How long the old key still works; an hour by default.",
+        examples=["10m", 0],
+        json_schema_extra={"default": "1h"},
+    )
 
 
 class RateLimitDocument(Document):
-    limit: int
+    limit: Count
     window: float = Field(description="Seconds.")
 
 
 class KeyDocument(Document):
-    id: str
+    """A key, without the key itself."""
+
+    id: str = Field(examples=["1f0c2a9b7d44"])
     name: str
     scopes: list[Scope]
     created_at: Moment | None

@@ -18,10 +18,10 @@ from gopher_node.api.auth import ANONYMOUS, key_of
 from gopher_node.api.bodies import MAX_DEPTH, read_json
 from gopher_node.api.documents import Document, JobDocument, JobId, Moment, Status
 from gopher_node.api.endpoint import Header, endpoint, validate
+from gopher_node.api.fields import GroupName, TypeName, duration, whole
 from gopher_node.api.http_workers import HTTP_WORKERS, NAMELESS, HttpWorkers
 from gopher_node.api.idempotency import HEADER, read_key
 from gopher_node.api.long_poll import LongPoll, Order
-from gopher_node.api.models import GroupName, TypeName, milliseconds
 from gopher_node.api.parts import PARTS
 from gopher_node.api.queries import MAX_WAIT_MS, NoQuery
 from gopher_node.api.settling import Completion, Desk, Failure, Heartbeat, LeaseTime, Release, parse_token
@@ -50,33 +50,55 @@ def _parse_types(value: object) -> tuple[str, ...]:
     return tuple(cast("list[str]", types))
 
 
-def _parse_max_jobs(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_JOBS:
-        raise PydanticCustomError("out-of-range", "must be a whole number from 1 to {high}", {"high": MAX_JOBS})
-    return value
-
-
-Types = Annotated[tuple[str, ...], PlainValidator(_parse_types, json_schema_input_type=list[TypeName])]
-MaxJobs = Annotated[int, PlainValidator(_parse_max_jobs, json_schema_input_type=int)]
-Wait = Annotated[int, PlainValidator(milliseconds(0, MAX_WAIT_MS), json_schema_input_type=str | int | float)]
+Types = Annotated[
+    tuple[str, ...],
+    PlainValidator(
+        _parse_types,
+        json_schema_input_type=Annotated[list[TypeName], Field(min_length=1, max_length=MAX_TYPES)],
+    ),
+]
 
 
 class Claim(BaseModel):
     """Which jobs a worker wants. A null says the same as leaving the field out."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"types": ["email"]},
+                {"types": ["email", "sms"], "max_jobs": 10, "wait": "30s", "lease": "1m", "worker": "mailer-1"},
+            ]
+        },
+    )
 
-    types: Types = Field(description="Workers that do the same work should send the same types, in any order.")
-    max_jobs: MaxJobs | None = Field(None, description="At most so many jobs, up to 100; 1 unless it is said.")
-    wait: Wait | None = Field(None, description="How long to wait for a first job, up to 60s; 0 unless it is said.")
-    lease: LeaseTime | None = Field(None, description="How long the leases last, from 1s to 1h; 30s unless it is said.")
-    worker: GroupName | None = Field(None, description="Who works; shown beside the jobs and among the workers.")
+    types: Types = Field(
+        description="The types of the jobs. Workers that do the same work should send the same types, in any order.",
+        examples=[["email"]],
+    )
+    max_jobs: Annotated[int, whole(1, MAX_JOBS)] | None = Field(
+        None, description="At most so many jobs; 1 unless it is said.", examples=[10]
+    )
+    wait: Annotated[int, duration(0, MAX_WAIT_MS)] | None = Field(
+        None, description="How long to wait for a first job, up to 60s; 0 unless it is said.", examples=["30s", 30]
+    )
+    lease: LeaseTime | None = Field(
+        None, description="How long the leases last, from 1s to 1h; 30s unless it is said.", examples=["30s", 60]
+    )
+    worker: GroupName | None = Field(
+        None, description="Who works; shown beside the jobs and among the workers.", examples=["mailer-1"]
+    )
 
 
 class LeaseDocument(Document):
+    """A job that was claimed, and what lets its worker settle it."""
+
     job: JobDocument
-    token: str = Field(description="Whoever shows it may settle the run: keep it out of logs.")
-    lease_expires_at: Moment
+    token: str = Field(
+        description="Whoever shows it may settle the run: keep it out of logs.", examples=[settling.EXAMPLE_TOKEN]
+    )
+    lease_expires_at: Moment = Field(description="When the job goes to others, unless a heartbeat comes before.")
 
 
 class LeaseListDocument(Document):
@@ -84,24 +106,32 @@ class LeaseListDocument(Document):
 
 
 class BeatDocument(Document):
+    """How long a run's lease lasts from now on."""
+
     job_id: JobId
     cancel_requested: bool = Field(description="If true, stop the run and release it: its job ends as cancelled.")
     lease_expires_at: Moment
 
 
 class CompletedDocument(Document):
+    """Where a job is after a run that succeeded."""
+
     job_id: JobId
     status: Status
-    follow_ups: list[JobId]
+    follow_ups: list[JobId] = Field(description="The ids of the jobs that follow, in order.")
 
 
 class FailedDocument(Document):
+    """Where a job is after a run that failed."""
+
     job_id: JobId
     status: Status
     execute_at: Moment | None = Field(description="When it is tried again, if it waits for that.")
 
 
 class ReleasedDocument(Document):
+    """Where a job is after it was handed back."""
+
     job_id: JobId
     status: Status
 

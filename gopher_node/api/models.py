@@ -2,64 +2,144 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, LiteralString, cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import orjson
-from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gopher_node.api.fields import (
+    MAX_IDS,
+    MAX_TAGS,
+    CallbackUrl,
+    Delay,
+    GroupName,
+    Ids,
+    Keep,
+    Level,
+    OwnJobId,
+    Retries,
+    RunAt,
+    Tags,
+    Timeout,
+    TypeName,
+)
 from gopher_node.api.problem_kinds import KINDS
 from gopher_node.api.problems import Fault, Problem
-from gopher_node.durations import parse_duration
 from gopher_node.handlers import Handler, InvalidPayload, Registry
 from gopher_node.handlers.builtin.addresses import Allowed, callback_refusal
-from gopher_node.handlers.context import MAX_RETRIES
-from gopher_node.job import GROUP_NAME, TAG_NAME, TYPE_NAME, NewJob, Priority, new_job_id
+from gopher_node.job import NewJob, Priority, new_job_id
 
 MAX_PAYLOAD = 256 * 1024
 
 
 class Submission(BaseModel):
-    """The body of a submit. A null says the same as leaving the field out."""
+    """
+    A new job. It needs a `type`, and what is left out is as its handler says, else as the node does.
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    A null says the same as leaving the field out.
+    """
 
-    type: TypeName | None = None
-    queue: TypeName | None = None
-    payload: Any = None
-    priority: Level | None = None
-    retries: Retries | None = None
-    max_retries: Retries | None = None
-    execute_at: RunAt | None = None
-    delay: Delay | None = None
-    group: GroupName | None = None
-    timeout: Timeout | None = None
-    retention: Keep | None = None
-    tags: Tags | None = None
-    job_id: OwnJobId | None = None
-    callback_url: CallbackUrl | None = None
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"type": "math", "payload": {"operation": "fibonacci", "n": 30}},
+                {
+                    "type": "webhook",
+                    "payload": {"url": "https://example.org/orders", "body": {"order": 17}},
+                    "priority": "high",
+                    "max_retries": 5,
+                    "timeout": "30s",
+                    "tags": ["orders", "customer:17"],
+                },
+                {
+                    "type": "email",
+                    "payload": {"to": "someone@example.org", "subject": "Hello", "body": "How are you?"},
+                    "delay": "1h30m",
+                    "group": "customer-17",
+                    "retention": "7d",
+                    "job_id": "b3864208-5177-41ad-8fa2-451fed8ec84f",
+                },
+            ]
+        },
+    )
+
+    type: TypeName | None = Field(
+        None, description="The job's type, which says who runs it, and is its queue's name.", examples=["email"]
+    )
+    queue: TypeName | None = Field(None, description="Another word for `type`.", examples=["email"])
+    payload: Any = Field(
+        None,
+        description=f"What the job is to work on: any JSON, up to {MAX_PAYLOAD // 1024} KiB, that its type's handler "
+        "takes. An empty object unless it is said.",
+        examples=[{"to": "someone@example.org", "subject": "Hello"}],
+    )
+    priority: Level | None = Field(
+        None, description="Which of the waiting jobs runs first: a name or its number. Normal unless it is said."
+    )
+    retries: Retries | None = Field(None, description="Another word for `max_retries`.", examples=[3])
+    max_retries: Retries | None = Field(
+        None, description="How often the job is tried again after an error.", examples=[3]
+    )
+    execute_at: RunAt | None = Field(
+        None,
+        description="Not to run before this time (RFC 3339), within a year from now. In the past means now.",
+    )
+    delay: Delay | None = Field(
+        None, description="Not to run before so much time has passed; instead of `execute_at`.", examples=["10m", 90]
+    )
+    group: GroupName | None = Field(
+        None, description="Whom the job is for, such as a customer. Groups take turns.", examples=["customer-17"]
+    )
+    timeout: Timeout | None = Field(None, description="How long one run may take.", examples=["30s", 30])
+    retention: Keep | None = Field(
+        None, description="How long the job is kept once it has ended.", examples=["7d", 86400]
+    )
+    tags: Tags | None = Field(
+        None, description=f"Up to {MAX_TAGS} words by which to find the job.", examples=[["orders", "customer:17"]]
+    )
+    job_id: OwnJobId | None = Field(
+        None,
+        description="An id of your own, a UUID in lower case, so that the same job is never stored twice.",
+        examples=["b3864208-5177-41ad-8fa2-451fed8ec84f"],
+    )
+    callback_url: CallbackUrl | None = Field(
+        None,
+        description="Where a signed message tells that the job has ended: https, on the public internet unless the "
+        "node allows more.",
+        examples=["https://example.org/hooks/jobs"],
+    )
 
 
 class Edit(BaseModel):
-    """What is to change of a waiting job. A null says the same as leaving the field out."""
+    """What is to change of a waiting job: at least one of these. A null says the same as leaving the field out."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(
+        strict=True, extra="forbid", json_schema_extra={"examples": [{"priority": "urgent"}, {"delay": "10m"}]}
+    )
 
-    priority: Level | None = None
-    execute_at: RunAt | None = None
-    delay: Delay | None = None
+    priority: Level | None = Field(None, description="Its new priority: a name or its number.")
+    execute_at: RunAt | None = Field(
+        None,
+        description="When it is due instead (RFC 3339), within a year from now. In the past means now.",
+    )
+    delay: Delay | None = Field(
+        None, description="How long from now it is due; instead of `execute_at`.", examples=["10m", 0]
+    )
 
 
 class JobIds(BaseModel):
-    """Up to 1,000 jobs by their ids."""
+    """Jobs by their ids."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"job_ids": ["b3864208-5177-41ad-8fa2-451fed8ec84f"]}]},
+    )
 
-    job_ids: Ids
+    job_ids: Ids = Field(description=f"Up to {MAX_IDS:,} ids.")
 
 
 def read_submission(

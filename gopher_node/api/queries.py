@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
-from gopher_node.api.models import JOB_ID, GroupName, Level, TagName, TypeName, milliseconds, parse_time
+from gopher_node.api.documents import Status
+from gopher_node.api.fields import (
+    JOB_ID,
+    GroupName,
+    Level,
+    TagName,
+    TypeName,
+    duration,
+    parse_time,
+    schema,
+)
 from gopher_node.api.problems import Fault, Problem
 from gopher_node.errors import JobNotFound
 from gopher_node.job import TYPE_NAME, State
@@ -20,7 +29,7 @@ MAX_WAIT_MS = 60_000
 MAX_LIMIT = 200
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
+def whole(low: int, high: int) -> PlainValidator:
     """Reads a whole number from `low` to `high`, both included."""
 
     def parse(value: str) -> int:
@@ -29,7 +38,7 @@ def whole(low: int, high: int) -> Callable[[str], int]:
             raise PydanticCustomError("out-of-range", "must be a whole number from {low} to {high}", told)
         return int(value)
 
-    return parse
+    return PlainValidator(parse, json_schema_input_type=Annotated[int, Field(ge=low, le=high)])
 
 
 def _parse_states(value: str) -> tuple[State, ...]:
@@ -47,11 +56,16 @@ def _parse_truth(value: str) -> bool:
     return value == "true"
 
 
-Limit = Annotated[int, PlainValidator(whole(1, MAX_LIMIT), json_schema_input_type=int)]
-States = Annotated[tuple[State, ...], PlainValidator(_parse_states, json_schema_input_type=str)]
-Wait = Annotated[int, PlainValidator(milliseconds(0, MAX_WAIT_MS), json_schema_input_type=str | int | float)]
+Limit = Annotated[int, whole(1, MAX_LIMIT)]
+# Told as a list, which OpenAPI has written with commas between its items.
+States = Annotated[
+    tuple[State, ...],
+    PlainValidator(_parse_states, json_schema_input_type=Annotated[list[Status], Field(min_length=1)]),
+]
+Wait = Annotated[int, duration(0, MAX_WAIT_MS, text=True)]
 Flag = Annotated[bool, PlainValidator(_parse_truth, json_schema_input_type=bool)]
-Time = Annotated[int, PlainValidator(parse_time, json_schema_input_type=str)]
+Time = Annotated[int, schema(type="string", format="date-time")(parse_time)]
+Cursor = Annotated[str, Field(description="The `next_cursor` of the answer that this goes on from.")]
 
 
 class Query(BaseModel):
@@ -73,27 +87,33 @@ class FreeQuery(Query):
 class WaitQuery(Query):
     """`wait` is in milliseconds once it is read."""
 
-    wait: Wait = 0
+    wait: Wait = Field(
+        0,
+        description="How long to wait for the job's end, up to 60s. Not at all unless it is said.",
+        examples=["30s", "5"],
+    )
 
 
 class PriorityQuery(Query):
-    priority: Level | None = None
+    priority: Level | None = Field(None, description="Only jobs of this priority: a name or its number.")
 
 
 class PageQuery(Query):
-    limit: Limit = 50
-    cursor: str | None = None
+    limit: Limit = Field(50, description="At most so many jobs.")
+    cursor: Cursor | None = None
 
 
 class DeadLetterFilterQuery(Query):
     """Which dead letters are meant. Times are epoch milliseconds once they are read."""
 
-    type: TypeName | None = None
-    priority: Level | None = None
-    group: GroupName | None = None
-    tag: TagName | None = None
-    created_after: Time | None = None
-    created_before: Time | None = None
+    type: TypeName | None = Field(
+        None, description="Only jobs of this type. `queue` is another word for it.", examples=["email"]
+    )
+    priority: Level | None = Field(None, description="Only jobs of this priority: a name or its number.")
+    group: GroupName | None = Field(None, description="Only jobs of this group.", examples=["customer-17"])
+    tag: TagName | None = Field(None, description="Only jobs with this tag.", examples=["orders"])
+    created_after: Time | None = Field(None, description="Only jobs that were stored later (RFC 3339).")
+    created_before: Time | None = Field(None, description="Only jobs that were stored earlier (RFC 3339).")
 
     def filter(self, states: tuple[State, ...]) -> JobFilter:
         """Jobs in one of these states, in any if there are none, for which all holds that the address says."""
@@ -111,7 +131,7 @@ class DeadLetterFilterQuery(Query):
 class JobFilterQuery(DeadLetterFilterQuery):
     """Which jobs are meant."""
 
-    status: States = ()
+    status: States = Field((), description="Only jobs in these states: one or more, with commas between.")
 
 
 class JobsQuery(JobFilterQuery, PageQuery):
@@ -125,15 +145,15 @@ class DeadLettersQuery(DeadLetterFilterQuery, PageQuery):
 class JobsActQuery(JobFilterQuery):
     """The jobs that something is done to: at least one filter, or `all=true`."""
 
-    all: Flag = False
-    cursor: str | None = None
+    all: Flag = Field(False, description="That all jobs are meant: needed where no filter is given.")
+    cursor: Cursor | None = None
 
 
 class DeadLettersActQuery(DeadLetterFilterQuery):
     """The dead letters that something is done to."""
 
-    all: Flag = False
-    cursor: str | None = None
+    all: Flag = Field(False, description="That all jobs are meant: needed where no filter is given.")
+    cursor: Cursor | None = None
 
 
 AnyQuery = TypeVar("AnyQuery", bound=Query)

@@ -98,7 +98,7 @@ async def purge_queue(request: web.Request, query: PriorityQuery) -> web.Respons
     """Forget all that waits in a queue, or in one priority of it. There is no way back."""
     type = read_type(request)
     purged = await request.app[PARTS].store.purge(type, query.priority)
-    note(request, job_type=type, count=purged)
+    note(request, count=purged)
     return respond({"purged": purged})
 
 

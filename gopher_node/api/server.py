@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from ipaddress import ip_address
 from types import CoroutineType
 from typing import Any, cast
@@ -143,6 +144,10 @@ class ApiServer:
     def http_workers(self) -> list[dict[str, Any]]:
         """The workers over HTTP that this node has seen lately, as JSON values."""
         return self._app[HTTP_WORKERS].records(most=100)
+
+    def ended_over_http(self) -> Mapping[str, int]:
+        """Of the runs of these, how many brought their job into which state. It only ever grows."""
+        return self._app[HTTP_WORKERS].ended
 
     @property
     def connections(self) -> int:

@@ -13,8 +13,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 from pydantic_core import PydanticCustomError
 
+from gopher_node.api.fields import Delay, duration
 from gopher_node.api.http_workers import End, HttpWorkers
-from gopher_node.api.models import Delay, Submission, batch_refusal, milliseconds, read_submission
+from gopher_node.api.models import Submission, batch_refusal, read_submission
 from gopher_node.api.parts import Parts
 from gopher_node.api.problems import Fault, Problem
 from gopher_node.api.views import format_time
@@ -30,13 +31,7 @@ AT_A_TIME = 50
 """So many follow-up jobs are checked before everybody else has a turn."""
 MIN_LEASE_MS = 1000
 MAX_LEASE_MS = 3_600_000
-
-
-def _parse_lease(value: object) -> int:
-    length = milliseconds(0, MAX_LEASE_MS)(value)
-    if length < MIN_LEASE_MS:
-        raise PydanticCustomError("out-of-range", "must be at least 1 s")
-    return length
+EXAMPLE_TOKEN = "b3864208-5177-41ad-8fa2-451fed8ec84f.1.9f86d081884c7d65"
 
 
 def _parse_follow_ups(value: object) -> list[Any]:
@@ -50,7 +45,9 @@ def _parse_follow_ups(value: object) -> list[Any]:
 
 def _parse_error(value: object) -> JobError:
     try:
-        told = RunError(message=value) if isinstance(value, str) else RunError.model_validate(value)
+        told = (
+            RunError(message=value, code=None, type=None) if isinstance(value, str) else RunError.model_validate(value)
+        )
     except ValidationError:
         raise PydanticCustomError(
             "invalid-error", "must be text, or an object of texts: `message` and, if known, `code`, `type`, `traceback`"
@@ -65,33 +62,59 @@ class _Body(BaseModel):
 
 
 class RunError(_Body):
-    """Why a run failed: `code` is for programs, `message` for people. What is too long is cut."""
+    """Why a run failed. What is too long is cut."""
 
-    message: str
-    code: str | None = None
-    type: str | None = None
+    message: str = Field(description="For people.", examples=["The mail server refused the address."])
+    code: str | None = Field(None, description="For programs; `error` unless it is said.", examples=["smtp-550"])
+    type: str | None = Field(None, description="The exception's class.", examples=["SMTPRecipientsRefused"])
     traceback: str | None = None
 
 
-LeaseTime = Annotated[int, PlainValidator(_parse_lease, json_schema_input_type=str | int | float)]
-FollowUps = Annotated[list[Any], PlainValidator(_parse_follow_ups, json_schema_input_type=list[Submission])]
+LeaseTime = Annotated[int, duration(MIN_LEASE_MS, MAX_LEASE_MS)]
+FollowUps = Annotated[
+    list[Any],
+    PlainValidator(
+        _parse_follow_ups, json_schema_input_type=Annotated[list[Submission], Field(max_length=MAX_FOLLOW_UPS)]
+    ),
+]
 ErrorText = Annotated[JobError, PlainValidator(_parse_error, json_schema_input_type=str | RunError)]
 
 
 class Heartbeat(_Body):
-    progress: Any = Field(None, description="How far the run is: any JSON, up to 64 KiB.")
-    lease: LeaseTime | None = Field(None, description="How long the lease lasts from now on, if not as before.")
+    """That a run goes on. All of it may be left out."""
+
+    progress: Any = Field(
+        None,
+        description=f"How far the run is: any JSON, up to {MAX_PROGRESS // 1024} KiB.",
+        examples=[{"done": 3, "of": 10}],
+    )
+    lease: LeaseTime | None = Field(
+        None, description="How long the lease lasts from now on, if not as before.", examples=["30s", 60]
+    )
 
 
 class Completion(_Body):
-    result: Any = Field(None, description="Any JSON, up to 1 MiB.")
-    follow_ups: FollowUps | None = Field(None, description="Jobs that are created in the same step.")
+    """What a run has brought. All of it may be left out."""
+
+    result: Any = Field(None, description="Any JSON, up to 1 MiB.", examples=[{"sent": True}])
+    follow_ups: FollowUps | None = Field(
+        None,
+        description=f"Jobs that are stored in the same step: up to {MAX_FOLLOW_UPS}, with at most 1 MiB of payload "
+        "together.",
+    )
 
 
 class Failure(_Body):
-    error: ErrorText
+    """Why a run failed, and whether to try again."""
+
+    error: ErrorText = Field(
+        description="Why it failed.",
+        examples=["The mail server did not answer.", {"code": "smtp-550", "message": "There is no such address."}],
+    )
     retryable: bool | None = Field(None, description="Whether another try may succeed; true unless it is said.")
-    retry_after: Delay | None = Field(None, description="When to try again, if the retry policy should not decide.")
+    retry_after: Delay | None = Field(
+        None, description="When to try again, if the retry policy should not decide.", examples=["5m", 300]
+    )
 
 
 class Release(_Body):
@@ -99,23 +122,23 @@ class Release(_Body):
 
 
 class _Item(_Body):
-    token: str
+    token: str = Field(description="As the claim answered it.", examples=[EXAMPLE_TOKEN])
 
 
 class HeartbeatItem(Heartbeat, _Item):
-    pass
+    """That one of several runs goes on."""
 
 
 class CompletionItem(Completion, _Item):
-    pass
+    """What one of several runs has brought."""
 
 
 class FailureItem(Failure, _Item):
-    pass
+    """Why one of several runs failed, and whether to try again."""
 
 
 class ReleaseItem(Release, _Item):
-    pass
+    """One of several runs that is handed back."""
 
 
 def parse_token(text: str) -> Token:
@@ -179,8 +202,22 @@ class Desk:
     async def release(self, token: Token, told: Release) -> dict[str, Any]:
         """Raises Problem and GopherError."""
         state = await self.parts.store.release(token)
-        self._note(token, "released", state, {State.ENQUEUED, State.CANCELLED})
+        if state is State.FAILED and await self._ran_out(token):
+            self._note(token, "failed", state, {State.FAILED})
+        else:
+            self._note(token, "released", state, {State.ENQUEUED, State.CANCELLED})
         return {"job_id": token.job_id, "status": state}
+
+    async def _ran_out(self, token: Token) -> bool:
+        """Whether a failed job was handed back, and had an error counted beyond its retries. Raises StoreError."""
+        try:
+            job = await self.parts.store.get(token.job_id)
+        except JobNotFound:
+            return False
+        # A run that is failed says why; one that is handed back does not.
+        return any(
+            run["attempt"] == token.attempt and run["outcome"] == "error" and "error" not in run for run in job.attempts
+        )
 
     def _note(
         self, token: Token, end: End, state: State | None, possible: set[State], error: JobError | None = None

@@ -6,12 +6,12 @@ from collections import Counter
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import PlainValidator
+from pydantic import Field
 
 from gopher_node import __version__
 from gopher_node.api.documents import Count, Document, Moment
 from gopher_node.api.endpoint import endpoint
-from gopher_node.api.models import TypeName
+from gopher_node.api.fields import TypeName
 from gopher_node.api.parts import PARTS
 from gopher_node.api.queries import NoQuery, Query, whole
 from gopher_node.api.views import format_time, respond
@@ -20,7 +20,7 @@ from gopher_node.store import Minute, Stats
 from gopher_node.store.history import KEPT
 
 HAPPENINGS = ("submitted", "completed", "failed", "retried", "crashed", "cancelled")
-Minutes = Annotated[int, PlainValidator(whole(1, KEPT), json_schema_input_type=int)]
+Minutes = Annotated[int, whole(1, KEPT)]
 
 
 class QueueStatsDocument(Document):
@@ -67,7 +67,7 @@ async def show_stats(request: web.Request, query: NoQuery) -> web.Response:
             "queue_size": jobs["enqueued"],
             "uptime": round(status.uptime, 3),
             "jobs": jobs,
-            "totals": stats.totals,
+            "totals": {**dict.fromkeys(HAPPENINGS, 0), **stats.totals},
             "queues": _queues(stats),
             "nodes_working": stats.sessions,
             "durability": parts.store.durability,
@@ -102,8 +102,8 @@ def _queues(stats: Stats) -> list[dict[str, Any]]:
 
 
 class HistoryQuery(Query):
-    type: TypeName | None = None
-    minutes: Minutes = 60
+    type: TypeName | None = Field(None, description="Only jobs of this type. `queue` is another word for it.")
+    minutes: Minutes = Field(60, description="How many minutes back, up to two days.")
 
 
 class MinuteDocument(Document):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from aiohttp import web
-from pydantic import RootModel
+from pydantic import ConfigDict, Field, RootModel
 
 from gopher_node.api import idempotency, ndjson
 from gopher_node.api.bodies import MAX_DEPTH, is_text, parse_json, read_bytes
-from gopher_node.api.documents import JobDocument, JobListDocument
-from gopher_node.api.endpoint import endpoint
+from gopher_node.api.documents import JobDocument, JobListDocument, LineDocument
+from gopher_node.api.endpoint import Stream, endpoint
 from gopher_node.api.models import Submission, batch_refusal, read_submission, refusal
 from gopher_node.api.parts import PARTS, Parts
 from gopher_node.api.problems import MAX_FAULTS, Fault, Problem
@@ -46,10 +46,12 @@ _AT_A_TIME = 50
     scope="submit",
     body=Submission,
     reads_body=False,
+    needs_body=True,
     answers={201: JobDocument},
     problems=(*REFUSED_SUBMISSIONS, *idempotency.PROBLEMS, "draining"),
     aliases=("/api/jobs", "/jobs/create"),
     headers=idempotency.HEADERS,
+    tells=("Location", "Idempotency-Replayed"),
 )
 async def submit(request: web.Request, query: NoQuery) -> web.Response:
     """
@@ -82,8 +84,19 @@ async def store_document(parts: Parts, document: Any, once: Once | None = None) 
     return job, submitted
 
 
-class Batch(RootModel[list[Submission]]):
-    """Up to 1,000 jobs."""
+class Batch(RootModel[Annotated[list[Submission], Field(max_length=MAX_BATCH)]]):
+    """Up to 1,000 jobs: all of them are stored, or none."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                [
+                    {"type": "math", "payload": {"operation": "add", "a": 1, "b": 2}},
+                    {"type": "nightly", "priority": "low", "delay": "5m"},
+                ]
+            ]
+        }
+    )
 
 
 @endpoint(
@@ -92,10 +105,15 @@ class Batch(RootModel[list[Submission]]):
     scope="submit",
     body=Batch,
     reads_body=False,
-    answers={201: JobListDocument, 200: ndjson.MEDIA_TYPE},
+    stream=Stream(
+        media=ndjson.MEDIA_TYPE,
+        item=Submission,
+        example='{"type": "email", "payload": {"to": "a@example.org", "subject": "Hello"}}\n{"type": "nightly"}\n',
+    ),
+    answers={201: JobListDocument, 200: Stream(media=ndjson.MEDIA_TYPE, item=LineDocument)},
     problems=("batch-too-large", "job-too-large", "invalid-job", "job-exists", *idempotency.PROBLEMS, "draining"),
     headers=idempotency.HEADERS,
-    media=("application/json", ndjson.MEDIA_TYPE),
+    tells=("Idempotency-Replayed",),
 )
 async def submit_batch(request: web.Request, query: NoQuery) -> web.StreamResponse:
     """

@@ -19,7 +19,7 @@ from gopher_node.errors import GopherError
 def execute(arguments: Sequence[str]) -> int:
     """Run one command line and answer its exit code. Whatever goes wrong is told in a sentence on stderr."""
     try:
-        # What stands first decides which of the groups are needed at all.
+        # What stands first decides which commands are needed at all.
         code = int(build(arguments[0] if arguments else "")(arguments) or Exit.OK)
         sys.stdout.flush()
         return code
@@ -72,7 +72,7 @@ def _command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     groups = {group.name: group for group in GROUPS}
     first = arguments[0] if arguments else ""
     if first in groups:
-        known = [command.name for command in groups[first].commands()]
+        known = [command.name for command in groups[first].commands]
         return ([first, arguments[1]], []) if len(arguments) > 1 and arguments[1] in known else ([first], known)
     names = [command.name for command in COMMANDS]
     return ([first], []) if first in names else ([], [*names, *groups])

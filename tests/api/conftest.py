@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from gopher_node.api import ApiServer, make_app
 from gopher_node.handlers import Registry
@@ -86,6 +87,7 @@ class Answer:
 class Api:
     """A running API, and what stands behind it."""
 
+    app: web.Application = field(repr=False)
     server: ApiServer
     store: Store
     status: Status
@@ -179,7 +181,7 @@ async def serve(store: Store, registry: Registry) -> AsyncIterator[Callable[...,
         )
         status, events = Status(), Events()
         app = make_app(store=behind or store, registry=registry, settings=settings, events=events, status=status)
-        api = Api(ApiServer(app, grace=1.0), behind or store, status, events, aiohttp.ClientSession())
+        api = Api(app, ApiServer(app, grace=1.0), behind or store, status, events, aiohttp.ClientSession())
         started.append(api)
         await api.server.start()
         return api

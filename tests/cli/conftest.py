@@ -21,8 +21,14 @@ from tests.cli.processes import clean_environment, running_node
 
 
 @pytest.fixture(scope="session")
-def node_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_node(tmp_path_factory.mktemp("node")) as url:
+def node_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where that node keeps its store."""
+    return tmp_path_factory.mktemp("node")
+
+
+@pytest.fixture(scope="session")
+def node_url(node_data: Path) -> Iterator[str]:
+    with running_node(node_data) as url:
         yield url
 
 
@@ -75,11 +81,16 @@ def queue() -> str:
 
 
 class Told:
-    """A web server in a thread whose answers are set beforehand, one for each request; the last one stays."""
+    """
+    A web server in a thread whose answers are set beforehand, one for each request; the last one stays.
+
+    What is set for a path holds for each request to it.
+    """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, Any]] = []
         self.on_request: Callable[[], None] = lambda: None
+        self.paths: dict[str, Any] = {}
         self._answers: list[tuple[int, str, bytes]] = []
         told = self
 
@@ -88,7 +99,11 @@ class Told:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 told.asked.append((self.command, self.path, orjson.loads(body) if body else None))
                 told.on_request()
-                status, kind, content = told._answers.pop(0) if len(told._answers) > 1 else told._answers[0]
+                path = self.path.partition("?")[0]
+                if path in told.paths:
+                    status, kind, content = 200, "application/json", orjson.dumps(told.paths[path])
+                else:
+                    status, kind, content = told._answers.pop(0) if len(told._answers) > 1 else told._answers[0]
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(content)))

@@ -14,7 +14,7 @@ from gopher_node.cli.tree import COMMANDS, GROUPS
 from gopher_node.settings import SETTINGS
 
 NAMES = [command.name for command in COMMANDS]
-IN_GROUPS = [f"{group.name} {command.name}" for group in GROUPS for command in group.commands()]
+IN_GROUPS = [f"{group.name} {command.name}" for group in GROUPS for command in group.commands]
 ID = "7f7a2b1e-6f0e-4d7a-9a55-0d9a9f3ad001"
 
 
@@ -53,8 +53,8 @@ def test_each_group_has_help_with_its_commands(gopher: Any, group: Any) -> None:
     ran = gopher(group.name, "--help")
 
     assert ran.code == 0
-    assert all(f" {command.name} " in ran.out for command in group.commands())
-    assert f"Without a command it does what `{group.commands()[0].name}` does." in ran.out
+    assert all(f" {command.name} " in ran.out for command in group.commands)
+    assert f"Without a command it does what `{group.commands[0].name}` does." in ran.out
 
 
 def test_no_secret_is_taken_as_a_flag(gopher: Any) -> None:

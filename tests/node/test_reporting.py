@@ -1,0 +1,56 @@
+"""A node tells the others of itself: from its start until a clean stop."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from gopher_node import __version__
+from gopher_node.store import Connections, Store
+from tests.node.node_process import running
+
+pytestmark = pytest.mark.process
+
+
+async def reported(store: Store, number: int) -> list[dict[str, Any]]:
+    """The nodes, once so many are known."""
+    while len(found := await store.nodes.all()) != number:
+        pass
+    return found
+
+
+async def test_nodes_know_of_each_other(valkey_url: str, store: Store) -> None:
+    """Each node is told with what it is and does; one that has stopped is gone at once."""
+    shared = {"REDIS_URL": valkey_url, "GOPHER_NAMESPACE": store.namespace}
+    async with running("--role=api", **shared) as api, running("--role=worker", **shared) as worker:
+        by_pid = {node["pid"]: node for node in await reported(store, 2)}
+        assert (by_pid[api.pid]["role"], by_pid[api.pid]["slots"], by_pid[api.pid]["types"]) == ("api", 0, [])
+        node = by_pid[worker.pid]
+        assert (node["role"], node["version"], node["url"]) == ("worker", __version__, worker.url)
+        assert node["host"] == os.uname().nodename
+        assert node["slots"] > 0
+        assert "email" in node["types"]
+        assert node["id"].split("-")[-2] == str(worker.pid)
+
+        await worker.stop()
+
+        assert [node["pid"] for node in await store.nodes.all()] == [api.pid]
+
+
+async def test_a_killed_node_is_not_forgotten_at_once(valkey_url: str) -> None:
+    """Only a minute of silence tells that a node without a farewell is gone."""
+    store = Store(Connections(valkey_url), namespace="killed")
+    await store.open()
+    async with running("--role=api", REDIS_URL=valkey_url, GOPHER_NAMESPACE="killed") as node:
+        await reported(store, 1)
+        node.kill()
+        await node.wait()
+
+        (found,) = await store.nodes.all()
+
+    now = (await store.survey()).now_ms
+    assert found["pid"] == node.pid
+    assert await store.nodes.all(now=now + 70_000) == []
+    await store.close()
