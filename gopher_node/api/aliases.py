@@ -239,7 +239,8 @@ async def _token(request: web.Request) -> Token:
     if token is None:
         job = await store.get(job_id)
         if job.state is not State.PROCESSING:
-            raise InvalidState(job.state, f"The job is {job.state}. Set it running first.")
+            advice = "and runs no more" if job.state.final else "and does not run: set it running first"
+            raise InvalidState(job.state, f"The job is {job.state}, {advice}.")
         raise Problem("lease-required", f"The job was not set running here: send its lease's token as {LEASE}.")
     return token
 

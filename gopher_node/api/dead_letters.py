@@ -80,7 +80,8 @@ async def delete_dead_letters(request: web.Request, query: DeadLettersActQuery) 
 async def _act_on_named(request: web.Request, query: DeadLettersActQuery, verb: Verb) -> int:
     ids = (await read_body(request, JobIds)).job_ids
     if query.model_fields_set:
-        raise Problem("invalid-body", "Name jobs by their ids or by parameters, not by both.")
+        detail = "Name jobs by their ids or by parameters, not by both."
+        raise Problem("invalid-body", detail, faults=[{"pointer": "/job_ids", "code": "conflict", "detail": detail}])
     store = request.app[PARTS].store
     count = 0
     for start in range(0, len(ids), STEP):

@@ -104,7 +104,13 @@ class EventDocument(Document):
     """One server-sent event."""
 
     event: Status | Literal["progress"] = Field(description="The job's status, or `progress` if only that is new.")
-    data: JobDocument
+    data: str = Field(
+        description="The job, in JSON.",
+        json_schema_extra={
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/JobDocument"},
+        },
+    )
     id: Literal["ended"] | None = Field(None, description="Of the last event.")
 
 

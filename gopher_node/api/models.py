@@ -117,7 +117,9 @@ class Edit(BaseModel):
     """What is to change of a waiting job: at least one of these. A null says the same as leaving the field out."""
 
     model_config = ConfigDict(
-        strict=True, extra="forbid", json_schema_extra={"examples": [{"priority": "urgent"}, {"delay": "10m"}]}
+        strict=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"priority": "urgent"}, {"delay": "10m"}], "minProperties": 1},
     )
 
     priority: Level | None = Field(None, description="Its new priority: a name or its number.")

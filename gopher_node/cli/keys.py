@@ -133,7 +133,7 @@ def _show_new(key: KeyView, remote: Remote) -> None:
     show.write_note(
         f"Key {key.id} ({key.name}; {', '.join(key.scopes)}{ends}). It is shown this once; keep it somewhere safe."
     )
-    show.write(key.key or "")
+    show.write(show.visible(key.key or ""))
 
 
 def _read_scopes(given: Sequence[str]) -> list[str]:

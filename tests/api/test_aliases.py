@@ -13,7 +13,7 @@ from gopher_node.api.documents import JobDocument, JobPageDocument
 from gopher_node.api.health import HealthDocument
 from gopher_node.api.nodes import WorkersDocument
 from gopher_node.api.stats import StatsDocument
-from gopher_node.job import Priority, State
+from gopher_node.job import NewJob, Priority, State
 from gopher_node.store import Pool
 from tests.api.conftest import Answer, Api
 
@@ -263,14 +263,15 @@ async def test_set_running(api: Api) -> None:
     assert run.deadline_ms == started + 32_000
 
 
-async def test_set_running_of_a_type_with_its_own_timeout(api: Api) -> None:
-    """The handler's timeout holds where the job has none."""
-    job_id = await api.submit(type="greet", payload=PAYLOAD, timeout=None)
+@pytest.mark.parametrize(("type", "timeout"), [("greet", 40_000), ("unserved", 300_000)])
+async def test_set_running_of_a_job_without_a_timeout(api: Api, type: str, timeout: int) -> None:
+    """Its handler's holds, else the node's."""
+    job_id = (await api.store.submit(NewJob(type=type))).id
     await put(api, job_id, "running")
 
     started = (await stored(api, job_id)).started_ms
-    (run,) = (await api.store.survey(now=started + 100_000)).overdue
-    assert run.deadline_ms == started + 70_000
+    (run,) = (await api.store.survey(now=started + 1_000_000)).overdue
+    assert run.deadline_ms == started + timeout + 30_000
 
 
 async def test_set_running_twice(api: Api) -> None:
@@ -405,6 +406,7 @@ async def test_a_job_that_nobody_runs_is_not_settled(api: Api, word: str) -> Non
         assert job_of(answer)["status"] == "enqueued"
     else:
         assert (answer.status, answer.problem, answer.json["state"]) == (409, "invalid-state", "enqueued")
+        assert answer.json["detail"] == "The job is enqueued, and does not run: set it running first."
     assert (await stored(api, job_id)).attempt == 0
 
 

@@ -39,7 +39,7 @@ async def test_every_value(api: Api) -> None:
     first, _ = (await api.store.claim(session, Pool.of(["mail"]), 2)).leases
     await api.store.complete(first)
     at = await now_ms(api)
-    for level, ages in ((Priority.HIGH, [50_000, 70_000]), (Priority.LOW, [90_000])):
+    for level, ages in ((Priority.HIGH, [70_000, 50_000]), (Priority.LOW, [90_000])):
         for age in ages:
             await api.store.submit_many([NewJob(type="mail", priority=level)], now=at - age)
     await api.submit(type="mail", delay=60)

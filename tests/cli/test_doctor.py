@@ -270,6 +270,16 @@ def test_an_older_node_is_looked_at_as_far_as_it_goes(visit: Visit, told: Any) -
     assert all(finding["level"] == "ok" for finding in found)
 
 
+def test_a_node_without_its_store_is_looked_at_to_the_end(visit: Visit, told: Any) -> None:
+    """What cannot be asked then is left out, and the reason is the one error."""
+    told.refuse(503, "store-unavailable", detail="Try again.")
+    told.paths = {"/health": {"status": "unhealthy", "checks": {"store": "It is away."}}}
+
+    found = visit("--url", told.url, code=1)
+
+    assert [finding["check"] for finding in found if finding["level"] == "error"] == ["health"]
+
+
 def test_a_low_limit_of_open_files_is_told(visit: Visit, well: Any, monkeypatch: Any) -> None:
     """A node takes as many connections as its settings say."""
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 1_000_000))

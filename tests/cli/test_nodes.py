@@ -21,7 +21,7 @@ def test_nodes_are_listed_and_shown(at_node: Any) -> None:
     assert rows[1].split()[:2] == [node["id"], "all"]
     shown = at_node("nodes", "show", node["id"])
     assert shown.code == 0
-    assert f"Id            {node['id']}" in shown.out
+    assert shown.lines[0].split() == ["Id", node["id"]]
     assert "echo" in shown.out
     assert at_node("nodes", "show", node["id"], "--json").json["id"] == node["id"]
     ran = at_node("nodes", "show", "nobody")

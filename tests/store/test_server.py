@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gopher_node.errors import StoreError, StoreFull, StoreUnavailable, UnusableStore
+from gopher_node.errors import StoreError, StoreFull, StoreReadOnly, UnusableStore
 from gopher_node.job import Job, NewJob, State
 from gopher_node.store import Beat, Beaten, Connections, JobFilter, Store
 from gopher_node.store import server as store_server
@@ -253,7 +253,7 @@ async def test_a_server_that_cannot_write(url: str) -> None:
     """A replica refuses writes until it is promoted: that passes, and is told as an outage, not as a bug."""
     async with opened(url) as store:
         await command(store, "REPLICAOF", "127.0.0.1", "1")
-        with pytest.raises(StoreUnavailable, match="cannot write"):
+        with pytest.raises(StoreReadOnly, match="takes no writes"):
             await store.submit(NewJob(type=TYPE))
 
         await command(store, "REPLICAOF", "NO", "ONE")

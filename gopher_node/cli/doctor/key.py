@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from gopher_node.cli.connect import Remote
 from gopher_node.cli.doctor.finding import Finding, error, ok, warning
 from gopher_node.client import ApiError, Client, Forbidden, Unauthenticated
+from gopher_node.errors import GopherError
 
 if TYPE_CHECKING:
     from gopher_node.cli.doctor.node import Reached
@@ -101,6 +102,8 @@ def _may(client: Client, probe: Callable[[Client], Any]) -> bool:
         raise
     except ApiError:
         pass
+    except GopherError:
+        return False
     return True
 
 
@@ -112,4 +115,6 @@ def _allows(client: Client, probe: Callable[[Client], Any]) -> bool | None:
         return False
     except ApiError as problem:
         return None if problem.status == 503 else True
+    except GopherError:
+        return None
     return True

@@ -34,16 +34,20 @@ def check(settings: Settings, *, durability: str | None, url: str | None) -> Ite
         yield from _told_by_node(durability)
         return
     embedded = EmbeddedValkey(settings.data_dir)
-    if embedded.socket_path.exists():
-        yield from _check_server(embedded.url, settings)
+    found = list(_check_server(embedded.url, settings, own=True)) if embedded.socket_path.exists() else []
+    if found:
+        yield from found
         return
     yield from _told_by_node(durability)
     if url is None:
         yield from _check_place(settings)
 
 
-def _check_server(url: str, settings: Settings) -> Iterator[Finding]:
+def _check_server(url: str, settings: Settings, *, own: bool = False) -> Iterator[Finding]:
+    """Nothing is found of a node's own server that has ended, for it does so with the node."""
     facts, refusal = asyncio.run(_look(url, settings))
+    if own and facts is None:
+        return
     place = hide_credentials(url)
     if refusal is not None and facts is None:
         unusable = isinstance(refusal, UnusableStore)
