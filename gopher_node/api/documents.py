@@ -14,6 +14,7 @@ Status = TypeAliasType(
     "Status", Literal["scheduled", "enqueued", "blocked", "processing", "completed", "failed", "cancelled"]
 )
 Priority = TypeAliasType("Priority", Literal["urgent", "high", "normal", "low"])
+PriorityNumber = TypeAliasType("PriorityNumber", Literal[1, 2, 3, 4])
 Durability = TypeAliasType("Durability", Literal["fsync", "replica", "memory", "unknown"])
 JobId = Annotated[str, Field(json_schema_extra={"format": "uuid"}, examples=["b3864208-5177-41ad-8fa2-451fed8ec84f"])]
 Count = Annotated[int, Field(ge=0)]

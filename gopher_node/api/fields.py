@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal, LiteralString, cast
+from typing import Annotated, Any, LiteralString, cast
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -168,7 +168,7 @@ TypeName = Annotated[
 GroupName = Annotated[str, name(GROUP_NAME, "1 to 200 letters, digits or ._@:/+-, the first a letter or digit")]
 TagName = Annotated[str, name(TAG_NAME, "1 to 200 letters, digits or ._@:/+-, the first a letter or digit")]
 Level = Annotated[
-    Priority, PlainValidator(parse_priority, json_schema_input_type=documents.Priority | Literal[1, 2, 3, 4])
+    Priority, PlainValidator(parse_priority, json_schema_input_type=documents.Priority | documents.PriorityNumber)
 ]
 Retries = Annotated[int, whole(0, MAX_RETRIES)]
 RunAt = Annotated[int, schema(type="string", format="date-time")(parse_run_at)]
