@@ -2,6 +2,7 @@
 
 import hashlib
 import html.parser
+import json
 import re
 from base64 import b64encode
 
@@ -9,8 +10,17 @@ import pytest
 from openapi_spec_validator import validate
 
 from gopher_node.api.problem_kinds import KINDS
+from gopher_node.handlers.builtin import registry as builtin
+from gopher_node.job import Priority as Level
+from gopher_node.job import State
 
 METHODS = {"get", "post", "put", "patch", "delete"}
+
+
+@pytest.fixture
+def registry():
+    """The examples are of the built-in types."""
+    return builtin
 
 
 @pytest.fixture
@@ -66,6 +76,103 @@ def test_fields_that_are_read_say_what_they_take(description):
 def test_what_needs_no_key_says_so(description):
     free = {path for _, path, operation in operations(description) if operation["security"] == []}
     assert {"/livez", "/readyz", "/startupz", "/health", "/openapi.json", "/docs", "/problems/{name}"} == free
+
+
+def test_words_are_those_of_the_code(description):
+    schemas = description["components"]["schemas"]
+    assert schemas["Status"]["enum"] == [state.value for state in State]
+    assert schemas["Priority"]["enum"] == [level.label for level in sorted(Level, reverse=True)]
+    assert schemas["PriorityNumber"]["enum"] == sorted(Level)
+
+
+async def test_parameters_that_are_read_say_what_they_take(description):
+    silent = [
+        f"{path}: {found['name']}"
+        for _, path, operation in operations(description)
+        for found in operation["parameters"]
+        if "description" not in found
+    ]
+    assert silent == []
+    (limit,) = (one for one in description["paths"]["/api/v1/jobs"]["get"]["parameters"] if one["name"] == "limit")
+    assert limit["schema"] == {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}
+
+
+def test_tags_are_those_that_are_told(description):
+    told = {tag["name"] for tag in description["tags"]}
+    assert {tag for _, _, operation in operations(description) for tag in operation["tags"]} == told
+
+
+# What a field's example is an example beside, and to what it is sent.
+BESIDE = {
+    "Submission": ("POST", "/api/v1/jobs", {"type": "elsewhere"}),
+    "Edit": ("PATCH", "/api/v1/jobs/{job_id}", {}),
+    "JobIds": ("POST", "/api/v1/dead-letters/retry", {}),
+    "Claim": ("POST", "/api/v1/leases", {"types": ["nothing"]}),
+    "Heartbeat": ("POST", "/api/v1/leases/{token}/heartbeat", {}),
+    "Completion": ("POST", "/api/v1/leases/{token}/complete", {}),
+    "Failure": ("POST", "/api/v1/leases/{token}/fail", {"error": "Away."}),
+    "NewKey": ("POST", "/api/v1/keys", {"name": "shop", "scopes": ["admin"]}),
+    "Move": ("PUT", "/jobs/{job_id}/status", {"status": "running"}),
+}
+
+
+async def _send(api, method, path, content):
+    """With what the path names made for this request alone."""
+    variables = {}
+    if "{job_id}" in path:
+        variables["job_id"] = await api.submit(type="mine", **({} if method == "PUT" else {"delay": "5m"}))
+    if "{token}" in path:
+        await api.submit(type="mine")
+        claimed = await api.post("/api/v1/leases", {"types": ["mine"]})
+        variables["token"] = claimed.json["items"][0]["token"]
+    if "{id}" in path:
+        made = await api.post("/api/v1/keys", {"name": "mine", "scopes": ["read"]})
+        variables["id"] = made.json["id"]
+    answer = await api.call(method, path.format(**variables), json=content)
+    assert answer.status < 300, (method, path, content, answer.json)
+    if answer.status == 201 and "job_id" in content:
+        # Others may show the same example.
+        assert (await api.call("DELETE", f"/api/v1/jobs/{content['job_id']}")).status == 204
+
+
+KEY = "a-key-that-lets-the-examples-in-0123456789"
+
+
+async def test_examples_of_bodies_are_accepted(serve):
+    api = await serve(api_keys=KEY)
+    api.session.headers["Authorization"] = f"Bearer {KEY}"
+    description = (await api.get("/openapi.json")).json
+    sent = 0
+    for method, path, operation in operations(description):
+        form = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+        schema = description["components"]["schemas"].get(form.get("$ref", "").rpartition("/")[2], {})
+        for content in schema.get("examples", ()):
+            await _send(api, method, path, content)
+            sent += 1
+    assert sent > 10
+
+
+@pytest.mark.parametrize("model", BESIDE)
+async def test_examples_of_fields_are_accepted(serve, model):
+    api = await serve(api_keys=KEY)
+    api.session.headers["Authorization"] = f"Bearer {KEY}"
+    description = (await api.get("/openapi.json")).json
+    method, path, beside = BESIDE[model]
+    for field, schema in description["components"]["schemas"][model]["properties"].items():
+        for example in schema.get("examples", ()):
+            others = {} if field == "queue" else beside
+            await _send(api, method, path, {**others, field: example})
+
+
+async def test_the_example_of_a_stream_is_accepted(api, description):
+    content = description["paths"]["/api/v1/jobs/bulk"]["post"]["requestBody"]["content"]["application/x-ndjson"]
+    answer = await api.call(
+        "POST",
+        "/api/v1/jobs/bulk",
+        data=content["example"].encode(),
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    assert [json.loads(line)["status"] for line in answer.body.splitlines()] == [201, 201]
 
 
 class Resources(html.parser.HTMLParser):
