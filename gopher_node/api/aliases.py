@@ -53,6 +53,14 @@ class ShortAnswer(Document):
     status: Literal["submitted"]
 
 
+WITHOUT_PAYLOAD: dict[str, dict[str, Any]] = {
+    "email": {"subject": "A job without a payload"},
+    "sync": {"source": "sync/source", "destination": "sync/destination", "missing_ok": True},
+    "cleanup": {"folder": ".", "older_than": "30d", "dry_run": True},
+}
+"""What small and safe work these types do where a payload could not be told; the others have defaults of their own."""
+
+
 @endpoint(
     "POST",
     "/jobs",
@@ -67,11 +75,19 @@ class ShortAnswer(Document):
     tells=("Location", "Idempotency-Replayed"),
 )
 async def submit_by_query(request: web.Request, query: ShortSubmissionQuery) -> web.Response:
-    """Submit a job by its type and priority; the body, if there is one, is its payload."""
+    """
+    Submit a job by its type and priority; the body, if there is one, is its payload.
+
+    Without a body, `email` writes to SMTP_FROM, `sync` copies `sync/source` to `sync/destination`, and `cleanup` only
+    counts what has not changed for 30 days.
+    """
     parts = request.app[PARTS]
     refuse_if_draining(parts)
     body = await read_bytes(request) if request.body_exists else b""
-    document: dict[str, Any] = {"type": query.type, "payload": parse_json(body) if body else None}
+    payload = parse_json(body) if body else WITHOUT_PAYLOAD.get(query.type)
+    if not body and query.type == "email":
+        payload = {**WITHOUT_PAYLOAD["email"], "to": parts.settings.smtp.sender or "postmaster@localhost"}
+    document: dict[str, Any] = {"type": query.type, "payload": payload}
     if query.priority is not None:
         document["priority"] = query.priority.label
     said = f"{query.type} {document.get('priority', '')}\n".encode() + body

@@ -90,6 +90,7 @@ async def dress(request: web.Request, response: web.StreamResponse) -> None:
 def _audit(request: web.Request, status: int) -> None:
     """One line for each act of an operator: who did what to what. What was sent and answered is left out."""
     key, found = key_of(request), request.match_info
+    about = {"job_id": found.get("job_id"), "job_type": found.get("type") or request.query.get("type")}
     log.info(
         "audit",
         key_id=key.id,
@@ -99,8 +100,7 @@ def _audit(request: web.Request, status: int) -> None:
         route=_route(request),
         status=status,
         request_id=request[REQUEST_ID],
-        job_id=found.get("job_id"),
-        job_type=found.get("type") or request.query.get("type"),
+        **{name: value for name, value in about.items() if value is not None},
         **request.get(FACTS, {}),
     )
 

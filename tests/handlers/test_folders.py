@@ -273,6 +273,14 @@ def test_bad_payload_is_refused(node: Node, type: str, payload: dict[str, Any], 
     assert [error["pointer"] for error in refused.value.errors] == [pointer]
 
 
+def test_sync_from_a_folder_that_is_not_there(node: Node) -> None:
+    """A mistake, unless that was foreseen; then it is like an empty one."""
+    with pytest.raises(Fail, match="no folder from"):
+        node.call("sync", {"source": "from", "destination": "to"})
+    done = node.call("sync", {"source": "from", "destination": "to", "missing_ok": True})
+    assert (done["copied"], done["deleted"]) == (0, 0)
+
+
 async def test_default_returns_its_payload(node: Node) -> None:
     """What a job without a type does."""
     assert await node.call("default", {"a": [1, None, "x"]}) == {"a": [1, None, "x"]}

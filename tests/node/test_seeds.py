@@ -225,7 +225,8 @@ async def test_every_job_type_is_served(valkey_url: str, namespace: str, tmp_pat
         handlers = (await node.request("GET", "/api/v1/handlers"))[1]["items"]
         mail = {"to": "ann@example.org", "subject": "hello", "body": "there"}
         ended: dict[str, Any] = {}
-        for query, payload in {"type=email&priority=high": mail, "type=default": None, "": None}.items():
+        bare = ["", *(f"type={type}" for type in ("email", "report", "backup", "sync", "cleanup", "default"))]
+        for query, payload in {"type=email&priority=high": mail, **dict.fromkeys(bare)}.items():
             body = {} if payload is None else {"json": payload}
             status, answer = await node.request("POST", f"/jobs?{query}", **body)
             assert (status, answer["status"]) == (201, "submitted"), answer
@@ -235,8 +236,8 @@ async def test_every_job_type_is_served(valkey_url: str, namespace: str, tmp_pat
     assert {handler["type"] for handler in handlers if handler["nodes"] == [me["id"]]} >= TYPES
     assert all(handler["description"] for handler in handlers)
     assert {job["status"] for job in ended.values()} == {"completed"}, ended
-    assert len(written(tmp_path)) == 1
-    assert (stats["jobs_submitted"], stats["jobs_completed"], stats["queue_size"]) == (3, 3, 0)
+    assert len(written(tmp_path)) == 2
+    assert (stats["jobs_submitted"], stats["jobs_completed"], stats["queue_size"]) == (8, 8, 0)
 
 
 def written(folder: Path) -> list[Path]:

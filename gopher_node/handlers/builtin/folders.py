@@ -35,6 +35,7 @@ class Sync(Payload):
         "time", description="What tells that a file has changed: size and time of change, or size and content."
     )
     delete: bool = Field(False, description="Delete what is in the destination and not in the source.")
+    missing_ok: bool = Field(False, description="Take a source that is not there for an empty one.")
     dry_run: bool = False
 
 
@@ -52,11 +53,13 @@ class Cleanup(Payload):
 def sync(ctx: JobContext, payload: Sync) -> dict[str, Any]:
     """Copy what is new or changed from one folder of FILES_ROOT to another."""
     files = Files(ctx)
-    source = files.folder(payload.source)
+    source = files.locate(payload.source)
+    if source.exists() or not payload.missing_ok:
+        source = files.folder(payload.source)
     target = files.locate(payload.destination)
     if source == target or source.is_relative_to(target) or target.is_relative_to(source):
         raise Fail("The source and the destination must not contain each other.", code="path-refused")
-    wanted = _regular_files(source)
+    wanted = _regular_files(source) if source.exists() else {}
     present = _regular_files(target) if target.is_dir() else {}
     changed = [
         name
