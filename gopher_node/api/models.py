@@ -67,9 +67,9 @@ class Submission(BaseModel):
     )
 
     type: TypeName | None = Field(
-        None, description="The job's type, which says who runs it, and is its queue's name.", examples=["email"]
+        None, description="The job's type, which says who runs it, and is its queue's name.", examples=["nightly"]
     )
-    queue: TypeName | None = Field(None, description="Another word for `type`.", examples=["email"])
+    queue: TypeName | None = Field(None, description="Another word for `type`.", examples=["nightly"])
     payload: Any = Field(
         None,
         description=f"What the job is to work on: any JSON, up to {MAX_PAYLOAD // 1024} KiB, that its type's handler "

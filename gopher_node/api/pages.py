@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 from gopher_node.api.openapi import GENERAL
 from gopher_node.api.problem_kinds import KINDS, Kind
 
+TOLD_HEADERS = ("Location", "Idempotency-Replayed", "Gopher-Lease")
+"""Of the headers of answers, those that not all have."""
 METHODS = ("get", "post", "put", "patch", "delete")
 
 STYLE = """
@@ -18,7 +22,9 @@ STYLE = """
 body { margin: 0; font: 16px/1.5 system-ui, sans-serif; }
 a { color: var(--link); }
 main { max-width: 60rem; margin: 0 auto; padding: 1rem 1.5rem 6rem; }
-nav ul { columns: 18rem; padding: 0; list-style: none; }
+nav ul { columns: 24rem; margin: .25rem 0 .75rem; padding-left: 1.25rem; list-style: none; font-size: .9rem; }
+nav p { margin: .25rem 0; }
+summary { text-transform: capitalize; }
 code, pre { font: .875em/1.5 ui-monospace, monospace; }
 code { background: var(--soft); padding: .1em .3em; border-radius: .2em; overflow-wrap: anywhere; }
 pre { background: var(--soft); padding: .75rem 1rem; overflow-x: auto; border-radius: .3em; }
@@ -34,24 +40,25 @@ td, th { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; b
 
 def reference(description: dict[str, Any]) -> str:
     """All of an OpenAPI document, to be read."""
-    groups: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
+    about = {tag["name"]: tag["description"] for tag in description["tags"]}
+    groups: dict[str, list[tuple[str, str, dict[str, Any]]]] = {name: [] for name in about}
     for path, item in description["paths"].items():
         for method in METHODS:
             if method in item:
-                groups.setdefault(item[method]["tags"][0], []).append((method.upper(), path, item[method]))
+                groups[item[method]["tags"][0]].append((method.upper(), path, item[method]))
     schemas: dict[str, Any] = description["components"]["schemas"]
     info = description["info"]
     parts = [
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>",
         *_paragraphs(info["description"]),
         '<p>The same for programs: <a href="openapi.json">openapi.json</a>.</p>',
-        "<nav><ul>",
-        *(f'<li><a href="#{_anchor(name)}">{escape(name)}</a></li>' for name in groups),
-        '<li><a href="#problems">problems</a></li><li><a href="#schemas">objects</a></li></ul></nav>',
+        "<nav>",
+        *(_index(name, operations) for name, operations in groups.items()),
+        '<p><a href="#problems">Problems</a></p><p><a href="#schemas">Objects</a></p></nav>',
     ]
     for name, operations in groups.items():
-        parts.append(f'<section id="{_anchor(name)}"><h2>{escape(name)}</h2>')
-        parts += [_operation(*operation) for operation in operations]
+        parts += [f'<section id="{_anchor(name)}"><h2>{escape(name)}</h2>', *_paragraphs(about[name])]
+        parts += [_operation(*operation, schemas) for operation in operations]
         parts.append("</section>")
     parts.append('<section id="problems"><h2>Problems that any address may answer with</h2>')
     parts += _table("", [(str(KINDS[name].status), _problem_link(name)) for name in sorted(GENERAL, key=_status)])
@@ -59,6 +66,16 @@ def reference(description: dict[str, Any]) -> str:
     parts += [_schema(name, schema) for name, schema in schemas.items()]
     parts.append("</section>")
     return _page(f"{info['title']}: API", parts)
+
+
+def _index(name: str, operations: list[tuple[str, str, dict[str, Any]]]) -> str:
+    lines = [
+        f'<li><a href="#{escape(operation["operationId"])}">{method} {escape(path)}</a></li>'
+        for method, path, operation in operations
+    ]
+    return (
+        f'<details><summary><a href="#{_anchor(name)}">{escape(name)}</a></summary><ul>{"".join(lines)}</ul></details>'
+    )
 
 
 def problem(name: str, kind: Kind) -> str:
@@ -87,15 +104,20 @@ def _anchor(text: str) -> str:
 
 def _paragraphs(text: str) -> Iterator[str]:
     for paragraph in text.split("\n\n"):
-        yield f"<p>{escape(paragraph)}</p>"
+        yield f"<p>{_prose(paragraph)}</p>"
 
 
-def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+def _prose(text: str) -> str:
+    """With what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
     scopes = [scope for choice in operation["security"] for scope in choice.get("bearer", ())]
     parts = [
         f'<article id="{escape(operation["operationId"])}">',
         f'<span class="scope">{escape("scope " + scopes[0] if scopes else "open to all")}</span>',
-        f"<h3><code>{method} {escape(path)}</code></h3><p>{escape(operation.get('summary', ''))}.</p>",
+        f"<h3><code>{method} {escape(path)}</code></h3><p>{_prose(operation.get('summary', ''))}.</p>",
         *_paragraphs(operation.get("description", "")),
     ]
     if operation.get("deprecated"):
@@ -105,15 +127,16 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
             f"<code>{escape(found['name'])}</code>",
             found["in"],
             _shape(found["schema"]),
-            escape(found.get("description", "")),
+            _prose(found.get("description", "")) + _examples(found["schema"]),
         )
         for found in operation["parameters"]
     ]
     parts += _table("Parameters", rows)
     body = operation.get("requestBody")
     if body:
-        rows = [(f"<code>{escape(media)}</code>", _shape(told["schema"])) for media, told in body["content"].items()]
+        rows = [(f"<code>{escape(media)}</code>", _form(told)) for media, told in body["content"].items()]
         parts += _table("Body" if body["required"] else "Body (may be left out)", rows)
+        parts += [_sample(told, schemas) for told in body["content"].values()]
     answers = (_answer(status, told) for status, told in operation["responses"].items())
     parts += _table("Answers", [(status, text) for status, text in answers if text])
     return "".join([*parts, "</article>"])
@@ -121,14 +144,32 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
 
 def _answer(status: str, told: dict[str, Any]) -> tuple[str, str]:
     shapes = [
-        _shape(content["schema"]) if media == "application/json" else f"<code>{escape(media)}</code>"
+        _form(content) if media == "application/json" else f"<code>{escape(media)}</code> {_form(content, bare=True)}"
         for media, content in told.get("content", {}).items()
         if media != "application/problem+json"
     ]
     if "content" not in told:
         shapes.append("nothing")
+    headers = [name for name in told.get("headers", ()) if name in TOLD_HEADERS]
+    if headers:
+        shapes.append("headers: " + ", ".join(f"<code>{name}</code>" for name in headers))
     names = [name for name in told.get("x-problems", ()) if name not in GENERAL]
     return status, "<br>".join([*shapes, *map(_problem_link, names)])
+
+
+def _form(content: dict[str, Any], *, bare: bool = False) -> str:
+    """What a body holds; `bare` leaves out what its media type says already."""
+    if "x-itemSchema" in content:
+        return f"pieces of {_shape(content['x-itemSchema'])}"
+    return "" if bare else _shape(content["schema"])
+
+
+def _sample(content: dict[str, Any], schemas: dict[str, Any]) -> str:
+    """The first example of a body."""
+    if "example" in content:
+        return f"<pre>{escape(content['example'])}</pre>"
+    schema = schemas.get(content["schema"].get("$ref", "").rpartition("/")[2], {})
+    return "".join(f"<pre>{escape(json.dumps(one, indent=2))}</pre>" for one in schema.get("examples", ())[:1])
 
 
 def _problem_link(name: str) -> str:
@@ -142,7 +183,7 @@ def _schema(name: str, schema: dict[str, Any]) -> str:
         (
             f"<code>{escape(field)}</code>" + ("" if field in needed else " <small>optional</small>"),
             _shape(told),
-            escape(told.get("description", "")) + _examples(told),
+            _prose(told.get("description", "")) + _examples(told),
         )
         for field, told in schema.get("properties", {}).items()
     ]
@@ -152,7 +193,11 @@ def _schema(name: str, schema: dict[str, Any]) -> str:
 
 def _examples(schema: dict[str, Any]) -> str:
     examples = schema.get("examples", ())
-    return " " + ", ".join(f"<code>{escape(str(example))}</code>" for example in examples) if examples else ""
+    return " " + ", ".join(f"<code>{escape(_literal(one))}</code>" for one in examples) if examples else ""
+
+
+def _literal(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _shape(schema: dict[str, Any]) -> str:
@@ -169,10 +214,13 @@ def _shape(schema: dict[str, Any]) -> str:
         return f"<code>{escape(str(schema['const']))}</code>"
     kind = schema.get("type", "any JSON")
     if kind == "array":
-        return f"list of {_shape(schema.get('items', {}))}"
+        most = f" (up to {schema['maxItems']})" if "maxItems" in schema else ""
+        return f"list of {_shape(schema.get('items', {}))}{most}"
     more = [str(schema["format"])] if "format" in schema else []
-    more += [f"{word} {schema[name]}" for name, word in (("minimum", "from"), ("maximum", "to")) if name in schema]
-    return escape(f"{kind} ({', '.join(more)})" if more else str(kind))
+    more += [f"{word} {schema[name]:.15g}" for name, word in (("minimum", "from"), ("maximum", "to")) if name in schema]
+    more += [f"default {_literal(schema['default'])}"] if "default" in schema else []
+    shape = escape(f"{kind} ({', '.join(more)})" if more else str(kind))
+    return f"{shape} <code>{escape(schema['pattern'])}</code>" if "pattern" in schema else shape
 
 
 def _table(title: str, rows: Iterable[tuple[str, ...]]) -> list[str]:

@@ -53,7 +53,7 @@ BEYOND_SCHEMAS = {
 REQUESTS_BEYOND_SCHEMAS = {
     "number-out-of-range",  # integers have up to 64 bits
     "json-too-deep",
-    "invalid-payload",  # depends on the type's handler
+    "invalid-payload",
     "idempotency-key-reused",
     "invalid-idempotency-key",  # a stream has none
 }
@@ -90,7 +90,7 @@ class Conversation:
                 path[name] = known[self.asked % len(known)]
 
     def after_call(self, case: Any, response: Any) -> None:
-        if response.status_code not in (200, 201) or "json" not in response.headers.get("content-type", [""])[0]:
+        if response.status_code not in (200, 201) or response.headers["content-type"] != ["application/json"]:
             return
         told = response.json()
         if case.operation.path == "/api/v1/leases":
@@ -106,8 +106,8 @@ class Conversation:
                 problem = response.json()
                 if problem["type"].removeprefix("/problems/") in REQUESTS_BEYOND_SCHEMAS:
                     return False
-                codes = {fault["code"] for fault in problem.get("errors", ())}
-                return not codes or not codes <= BEYOND_SCHEMAS
+                faults = problem.get("errors", ())
+                return not faults or not all(_is_beyond_schemas(fault) for fault in faults)
             case AcceptedNegativeData():
                 # A batch that is too long is refused with 413, which it does not know as a refusal; and what is wrong
                 # with one item of several is told in its place.
@@ -119,11 +119,16 @@ class Conversation:
         return True
 
 
+def _is_beyond_schemas(fault: dict[str, str]) -> bool:
+    # What a payload must look like depends on the type's handler.
+    return fault["code"] in BEYOND_SCHEMAS or "payload" in fault.get("pointer", "").split("/")
+
+
 def _is_wait(value: object) -> bool:
     return isinstance(value, (str, int, float)) and not isinstance(value, bool)
 
 
-def check(url: str, *, phases: list[str], examples: int, log: Path | None = None) -> tuple[set[str], list[str]]:
+def check(url: str, *, phases: list[str], examples: int) -> tuple[set[str], list[str]]:
     """The operations that were called, and all that was not as described."""
     config = SchemathesisConfig.from_dict(
         {
@@ -181,7 +186,7 @@ async def test_what_is_answered_is_what_is_described(tmp_path: Path, valkey_url:
         REDIS_URL=valkey_url,
         GOPHER_NAMESPACE=namespace,
     ) as node:
-        called, wrong = await asyncio.to_thread(check, node.url, phases=["fuzzing"], examples=6)
+        called, wrong = await asyncio.to_thread(check, node.url, phases=["fuzzing"], examples=4)
         mistakes = [line for line in node.log if line.get("msg") == "http.failed"]
     assert wrong == [], "\n\n".join(wrong)
     assert mistakes == []

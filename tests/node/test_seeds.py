@@ -225,8 +225,8 @@ async def test_every_job_type_is_served(valkey_url: str, namespace: str, tmp_pat
         handlers = (await node.request("GET", "/api/v1/handlers"))[1]["items"]
         mail = {"to": "ann@example.org", "subject": "hello", "body": "there"}
         ended: dict[str, Any] = {}
-        bare = ["", *(f"type={type}" for type in ("email", "report", "backup", "sync", "cleanup", "default"))]
-        for query, payload in {"type=email&priority=high": mail, **dict.fromkeys(bare)}.items():
+        bare = ["", *(f"type={type}" for type in ("cleanup", "backup", "sync", "email", "report", "default"))]
+        for query, payload in {**dict.fromkeys(bare), "type=email&priority=high": mail}.items():
             body = {} if payload is None else {"json": payload}
             status, answer = await node.request("POST", f"/jobs?{query}", **body)
             assert (status, answer["status"]) == (201, "submitted"), answer

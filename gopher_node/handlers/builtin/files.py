@@ -67,6 +67,8 @@ class Files:
 
     def folder(self, path: str) -> Path:
         found = self.locate(path)
+        if found == self.root:
+            found.mkdir(parents=True, exist_ok=True)  # on a new node, nothing has been written yet
         if not found.is_dir():
             raise Fail(f"There is no folder {path} in FILES_ROOT.", code="file-missing")
         return found
