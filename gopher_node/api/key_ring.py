@@ -122,7 +122,8 @@ class KeyRing:
         if used:
             try:
                 await self._store.touch(used)
-            except StoreError:
+            except (StoreError, asyncio.CancelledError):
+                # When the node stops in the middle of it, it is told once more.
                 self._used = {**used, **self._used}
                 raise
 

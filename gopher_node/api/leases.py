@@ -157,8 +157,10 @@ async def claim_jobs(request: web.Request, query: NoQuery, body: Claim) -> web.R
 
     Each job comes with a token, and is the worker's until `lease_expires_at`. A worker that takes longer sends
     heartbeats. A lease that ends without a single one costs the job nothing; later, it counts as a crash. No heartbeat
-    gets a run beyond its job's timeout and half a minute. Nothing stays claimed for a client that goes away while it
-    waits. A node that shuts down answers at once, with no jobs.
+    gets a run beyond its job's timeout and half a minute. A node that shuts down answers at once, with no jobs.
+
+    Nothing stays claimed for a client that goes away while it waits; but what a claim with an Idempotency-Key has won
+    by then is kept, until its leases end, for whoever tells it again.
     """
     workers, name = _worker(request, body.worker)
     workers.seen(name)

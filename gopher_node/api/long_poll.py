@@ -27,8 +27,8 @@ LINGER = 0.02
 """Seconds for which a line in which nobody waits keeps its connection, for whoever comes back at once."""
 FRUITLESS_PAUSE = 0.002
 """As in a node's own claims: a clock ahead of the store's would otherwise take every "later" for "now"."""
-REPEAT_WITHIN = 2.0
-"""Seconds in which a claim with a key may be repeated after its caller has gone, before what it won is released."""
+LISTEN_AT_MOST = 10.0
+"""Seconds after which a line asks again although nothing was heard: the store forgets those that do not."""
 LAST_STEPS = 2.0
 """Seconds that what is under way may take when the node stops."""
 
@@ -39,7 +39,8 @@ class Order:
     A claim that stands in a line. `lease` is in seconds.
 
     One that is `hasty` is answered with nothing as soon as the store has nothing; the others wait. `repeatable` says
-    that its caller may send it again, by its id.
+    that its caller may send it again, by its id; what that won is never released here, for it may have been repeated, at
+    another node too, by a caller who now runs these jobs. If it was not, the leases end by themselves.
     """
 
     pool: Pool
@@ -58,8 +59,8 @@ class LongPoll:
     """
     All claims over HTTP on this node.
 
-    Whoever comes first is served first. What is won for a caller who has gone is released at once. When the node
-    drains, everybody is answered, with nothing unless the store was just being asked for them.
+    Whoever comes first is served first. What is won for a caller who has gone and cannot ask again is released at once.
+    When the node drains, everybody is answered, with nothing unless the store was just being asked for them.
     """
 
     def __init__(self, store: Store, registry: Registry, settings: WorkerSettings) -> None:
@@ -67,7 +68,6 @@ class LongPoll:
         self._registry = registry
         self._settings = settings
         self._lines: dict[str, _Line] = {}
-        self._lost: dict[str, tuple[asyncio.TimerHandle, list[Lease]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -84,9 +84,6 @@ class LongPoll:
         """
         if self._draining:
             return []
-        if order.id in self._lost:
-            # The store still has what was won for it, and says so again.
-            self._lost.pop(order.id)[0].cancel()
         order.hasty = not wait
         line = self._line(order)
         line.enter(order)
@@ -104,20 +101,13 @@ class LongPoll:
 
     def abandon(self, order: Order, leases: list[Lease]) -> None:
         """Take note that the caller has gone without an answer."""
-        if not leases:
-            return
-        if not order.repeatable or self._draining:
+        if leases and not order.repeatable:
             self._release(leases)
-        elif not any(other.id == order.id for line in self._lines.values() for other in line.orders):
-            timer = asyncio.get_running_loop().call_later(REPEAT_WITHIN, self._release_lost, order.id)
-            self._lost[order.id] = (timer, leases)
 
     def drain(self) -> None:
         self._draining = True
         for line in self._lines.values():
             line.drain()
-        for id in list(self._lost):
-            self._release_lost(id)
 
     async def close(self) -> None:
         """Drain, and end what is left."""
@@ -139,13 +129,21 @@ class LongPoll:
             timeout=self._settings.job_timeout,
             timeouts={type: timeout for type, timeout in timeouts.items() if timeout is not None},
             weights=self._settings.weights,
-            claim_id=order.id,
+            claim_id=order.id if order.repeatable else None,
+            waiter=order.id,
             waits=waits,
         )
 
-    async def listen(self, pool: Pool) -> None:
-        """Return when there may be work, or it is time to look."""
-        await self._store.wait_for_work(pool, self._settings.poll_interval * random.uniform(0.75, 1.0))
+    async def listen(self, pool: Pool) -> bool:
+        """Return when there may be work: True, a wake-up was taken for it; or when it is time to look: False."""
+        patience = min(self._settings.poll_interval, LISTEN_AT_MOST)
+        return await self._store.wait_for_work(pool, patience * random.uniform(0.75, 1.0))
+
+    async def pass_on(self, pool: Pool) -> None:
+        """Leave to others a wake-up that came for nobody."""
+        # If the store does not hear of it, they look before long.
+        with contextlib.suppress(StoreError):
+            await self._store.leases.pass_on(pool)
 
     def forget(self, line: _Line) -> None:
         self._lines.pop(line.pool.key, None)
@@ -162,11 +160,6 @@ class LongPoll:
             line = self._lines[order.pool.key] = _Line(order.pool, self)
         return line
 
-    def _release_lost(self, id: str) -> None:
-        timer, leases = self._lost.pop(id)
-        timer.cancel()
-        self._release(leases)
-
     def _release(self, leases: Sequence[Lease]) -> None:
         async def release() -> None:
             # If the store does not hear of it, the leases end by themselves.
@@ -182,7 +175,7 @@ class _Line:
     Those who wait for one pool, in the order in which they came.
 
     While there is work, the first few ask for themselves. Once one of them finds nothing, so would all others: then
-    there is one wait for a wake-up, and only the first asks again.
+    there is one wait for a wake-up, and only the first asks again. A wake-up that comes when nobody is left is passed on.
     """
 
     def __init__(self, pool: Pool, house: LongPoll) -> None:
@@ -193,6 +186,7 @@ class _Line:
         self._news = asyncio.Event()
         self._fruitless = 0
         self._listening: asyncio.Task[None] | None = None
+        self._woken = False
         self.task = asyncio.create_task(self._serve())
 
     def enter(self, order: Order) -> None:
@@ -247,6 +241,8 @@ class _Line:
             if self._listening is not None:
                 self._listening.cancel()
                 await asyncio.gather(self._listening, return_exceptions=True)
+            if self._woken:
+                await self._house.pass_on(self.pool)
 
     async def _ask_in_turn(self) -> int | None:
         """Ask until somebody gets nothing; returns when a type that had to wait may next be served (epoch ms)."""
@@ -276,6 +272,7 @@ class _Line:
         """What the store answered to these. Who got leases, or an error, has left the line."""
         for order in asking:
             order.asked = True
+            self._woken = False
         asked = [self._house.ask(order, waits=not order.hasty) for order in asking]
         results = await asyncio.gather(*asked, return_exceptions=True)
         claims: list[Claimed] = []
@@ -320,9 +317,13 @@ class _Line:
 
     async def _listen(self) -> None:
         try:
-            await self._house.listen(self.pool)
+            if await self._house.listen(self.pool):
+                self._woken = True
         except StoreError:
             # Whether the store is really away, the next claim finds out.
             await asyncio.sleep(random.uniform(0.05, 0.5))
+        except asyncio.CancelledError:
+            self._woken = True  # perhaps: the answer may have been on its way
+            raise
         finally:
             self._news.set()

@@ -88,7 +88,7 @@ def _of_ours(error: GopherError) -> Problem:
         case StaleLease():
             return Problem("lease-lost", "Stop this run: another worker may have the job.")
         case TooManyPools():
-            detail = "One of these types is claimed in too many different sets of types."
+            detail = "Too many different sets of types are claimed, with one of these types or in all."
             return Problem("too-many-pools", detail, outcome="not-done")
         case KeyReused():
             return Problem("idempotency-key-reused", "Nothing was stored. A key stands for one request and its body.")
