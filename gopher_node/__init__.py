@@ -6,33 +6,80 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 __all__ = [
+    "ApiError",
     "AsyncClient",
     "Client",
     "Fail",
+    "Forbidden",
+    "InvalidRequest",
+    "InvalidState",
     "JobCancelled",
     "JobContext",
+    "JobExists",
+    "JobFailed",
+    "JobNotFound",
+    "LeaseLost",
+    "NoAnswer",
+    "NotFound",
+    "RateLimited",
     "Retry",
     "RetryPolicy",
+    "ServerUnavailable",
+    "Unauthenticated",
+    "WaitTimeout",
     "handler",
     "shutdown",
     "startup",
 ]
 
 if TYPE_CHECKING:
-    from gopher_node.client import AsyncClient, Client
+    from gopher_node.client import (
+        ApiError,
+        AsyncClient,
+        Client,
+        Forbidden,
+        InvalidRequest,
+        InvalidState,
+        JobExists,
+        JobFailed,
+        JobNotFound,
+        LeaseLost,
+        NoAnswer,
+        NotFound,
+        RateLimited,
+        ServerUnavailable,
+        Unauthenticated,
+        WaitTimeout,
+    )
     from gopher_node.errors import Fail, JobCancelled, Retry
     from gopher_node.handlers import JobContext, handler, shutdown, startup
     from gopher_node.job import RetryPolicy
 
 # Imported at first use: a program that only wants the client must not pay for the handlers, nor the other way round.
+# Errors are those of the client; where the store has one of the same name (JobNotFound, JobExists, InvalidState), the
+# client's is a kind of it.
 _HOMES = {
+    "ApiError": "gopher_node.client",
     "AsyncClient": "gopher_node.client",
     "Client": "gopher_node.client",
     "Fail": "gopher_node.errors",
+    "Forbidden": "gopher_node.client",
+    "InvalidRequest": "gopher_node.client",
+    "InvalidState": "gopher_node.client",
     "JobCancelled": "gopher_node.errors",
     "JobContext": "gopher_node.handlers",
+    "JobExists": "gopher_node.client",
+    "JobFailed": "gopher_node.client",
+    "JobNotFound": "gopher_node.client",
+    "LeaseLost": "gopher_node.client",
+    "NoAnswer": "gopher_node.client",
+    "NotFound": "gopher_node.client",
+    "RateLimited": "gopher_node.client",
     "Retry": "gopher_node.errors",
     "RetryPolicy": "gopher_node.job",
+    "ServerUnavailable": "gopher_node.client",
+    "Unauthenticated": "gopher_node.client",
+    "WaitTimeout": "gopher_node.client",
     "handler": "gopher_node.handlers",
     "shutdown": "gopher_node.handlers",
     "startup": "gopher_node.handlers",

@@ -68,7 +68,7 @@ class StaleLease(GopherError):
 
 
 class TooManyPools(GopherError):
-    """Too many different sets of types are being claimed; one of these types is in 64 of them already."""
+    """Too many different sets of types are being claimed: 64 with one of these types already, or 1,000 in all."""
 
 
 class UnusableStore(StoreError):
@@ -84,15 +84,23 @@ class Retry(HandlerSignal):
     Raised by a handler: this run failed, try the job again.
 
     `after` is the wait in seconds (or a string such as "30s"); without it the retry policy decides.
-    It counts as an error: when no retries are left, the job fails.
+    It counts as an error: when no retries are left, the job fails, with `code` as its error's.
     """
 
     # Here as well, for a subclass may forget to call __init__.
     after: float | str | None = None
+    code: str = "retry"
 
-    def __init__(self, message: str = "The handler asked for a retry.", *, after: float | str | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "The handler asked for a retry.",
+        *,
+        after: float | str | None = None,
+        code: str = "retry",
+    ) -> None:
         super().__init__(message)
         self.after = after
+        self.code = code
 
 
 class Fail(HandlerSignal):

@@ -20,7 +20,7 @@ from gopher_node.api import ApiServer, make_app
 from gopher_node.errors import GopherError, SettingError, StoreUnavailable, UnusableStore
 from gopher_node.handlers import Registry, registry
 from gopher_node.handlers.push import register_push
-from gopher_node.reporting import Reporter
+from gopher_node.reporting import Reporter, publish
 from gopher_node.scheduler import Scheduler
 from gopher_node.settings import Settings
 from gopher_node.store import Connections, Retention, Store
@@ -129,6 +129,13 @@ class Node:
         settings = self.settings
         shared_url = settings.redis.connection_url
         embedded = await self._start_embedded(stack) if shared_url is None else None
+        if embedded is not None and embedded.owner and self.role != "all":
+            log.warning(
+                "node.alone",
+                data_dir=str(settings.data_dir),
+                reason=f"Without REDIS_URL, this node with --role={self.role} has a store of its own: only nodes of "
+                "this machine with the same data directory see its jobs. Give all nodes the same REDIS_URL.",
+            )
         url = embedded.url if embedded is not None else str(shared_url)
         store = self._make_store(url)
         stack.push_async_callback(store.close)
@@ -154,6 +161,7 @@ class Node:
                 self._worker and self._worker.status,
                 api.http_workers,
                 api.ended_over_http,
+                draining=self._stopping.is_set,
             )
             self._parts["reporter"] = group.create_task(reporter.run(), name="reporter")
             self.started = True
@@ -172,6 +180,8 @@ class Node:
             if "worker" in self._parts:
                 await self._parts["worker"]
             self._parts["scheduler"].cancel()
+            # Others see this node as one that drains until the last request is answered.
+            await api.stop()
             self._parts["reporter"].cancel()
 
     def _describe(self, api: ApiServer) -> dict[str, Any]:
@@ -184,6 +194,7 @@ class Node:
             "pid": os.getpid(),
             "started_at": round((time.time() - self.uptime) * 1000),
             "types": list(self._worker.types) if self._worker is not None else [],
+            "handlers": publish(self._registry, self._worker.types) if self._worker is not None else [],
             "url": api.url,
         }
 

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from gopher_node.errors import StoreError
+from gopher_node.handlers import Registry
+from gopher_node.handlers.builtin import registry as builtin
 from gopher_node.store import Store
 from gopher_node.telemetry import Events
 from gopher_node.worker.status import WorkerStatus
@@ -19,7 +21,37 @@ from gopher_node.worker.status import WorkerStatus
 REPORT_EVERY = 10.0
 """Seconds; the store forgets a node after six times as long without a report."""
 
+MAX_SCHEMA = 16 * 1024
+"""Bytes of JSON; the payload schema of a handler that has more is not published."""
+MAX_HANDLERS = 256 * 1024
+"""Bytes of JSON of all published handlers; if they have more, none is published with its schema."""
+MAX_DESCRIPTION = 500
+
 _COUNTED = ("completed", "failed", "cancelled", "crashed")
+
+
+def publish(registry: Registry, types: Iterable[str]) -> list[dict[str, Any]]:
+    """What a node that runs these types tells the others of its handlers, leaving out those that are built in."""
+    told: list[dict[str, Any]] = []
+    for type in types:
+        handler = registry.get(type)
+        if handler is None or handler is builtin.get(type):
+            continue
+        entry = handler.describe()
+        entry["description"] = entry["description"][:MAX_DESCRIPTION]
+        if not _is_small(entry["payload_schema"]):
+            entry["payload_schema"] = {}
+        told.append(entry)
+    if len(orjson.dumps(told)) > MAX_HANDLERS:
+        told = [{**entry, "payload_schema": {}} for entry in told]
+    return told
+
+
+def _is_small(schema: dict[str, Any]) -> bool:
+    try:
+        return len(orjson.dumps(schema)) <= MAX_SCHEMA
+    except orjson.JSONEncodeError:
+        return False  # a bound beyond 64 bits, say, must not keep the node from starting
 
 
 class Rates:
@@ -51,7 +83,8 @@ class Reporter:
     Reports the node at its start, every ten seconds, and when it begins to drain; a clean stop takes it back.
 
     `fixed` is what stays the same; `worker` tells how the worker is, where there is one, and `http_workers` who else
-    works through this node; what came of those runs, `ended_over_http`, is none of the node's own counts.
+    works through this node; what came of those runs, `ended_over_http`, is none of the node's own counts. A node
+    without a worker drains too: `draining` tells.
     """
 
     def __init__(
@@ -63,6 +96,7 @@ class Reporter:
         http_workers: Callable[[], Sequence[Mapping[str, Any]]] = lambda: (),
         ended_over_http: Callable[[], Mapping[str, int]] = lambda: {},
         *,
+        draining: Callable[[], bool] = lambda: False,
         every: float = REPORT_EVERY,
     ) -> None:
         self._store = store
@@ -71,6 +105,7 @@ class Reporter:
         self._worker = worker
         self._http_workers = http_workers
         self._ended_over_http = ended_over_http
+        self._draining = draining
         self._every = every
         self._rates = Rates()
 
@@ -81,9 +116,9 @@ class Reporter:
             while True:
                 status = self._worker() if self._worker is not None else None
                 self._rates.look(self.counts(), status.busy / status.slots if status and status.slots else 0.0)
-                begins_to_drain = status is not None and status.draining and not draining
+                begins_to_drain = self._drains(status) and not draining
                 if time.monotonic() - reported >= self._every or begins_to_drain:
-                    reported, draining = time.monotonic(), status is not None and status.draining
+                    reported, draining = time.monotonic(), self._drains(status)
                     await self._report(status)
                 await asyncio.sleep(min(1.0, self._every))
         finally:
@@ -91,6 +126,9 @@ class Reporter:
             with contextlib.suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._store.nodes.forget(self._fixed["id"])
+
+    def _drains(self, status: WorkerStatus | None) -> bool:
+        return self._draining() or (status is not None and status.draining)
 
     async def _report(self, status: WorkerStatus | None) -> None:
         try:
@@ -109,7 +147,7 @@ class Reporter:
             "slots": status.slots if status else 0,
             "running": status.busy if status else 0,
             "stuck": status.stuck if status else 0,
-            "draining": status.draining if status else False,
+            "draining": self._drains(status),
             "session": status.session if status else None,
             **self.counts(),
             "per_minute": self._rates.per_minute(),

@@ -8,6 +8,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from itertools import accumulate
 from typing import Any
 
 import aiocron
@@ -19,6 +20,7 @@ from gopher_node.telemetry.events import Events
 SURVEY_EVERY = 1.0  # seconds
 PROMOTE_AT_LEAST_EVERY = 2.0  # seconds; each node sets its alarm by the jobs it stores, so this is for nodes that died
 BATCH = 200
+PAGES = 10  # batches of running jobs that are looked at, one after the other, before the reaper rests
 CLOCK_STEP_MS = 1000  # how far the store's clock may stray between two surveys before that counts as a step
 
 
@@ -39,9 +41,14 @@ class Reaper:
         self._still: dict[str, tuple[int, float]] = {}  # session -> renewals, seconds for which they stood still
         self.next_death = math.inf  # seconds until a session would be dead that stands still from now on
         self._last: tuple[float, int] | None = None  # own clock, store's clock in ms
-        self._steps: list[tuple[int, int]] = []  # store's clock in ms before the step, its size in ms
+        self._steps: deque[tuple[int, int]] = deque(maxlen=100)  # store's clock in ms before the step, its size in ms
         self._gaps: deque[tuple[int, int]] = deque(maxlen=100)  # store's clock in ms before the gap, its size in ms
         self._first = (0.0, 0)  # look: own clock, store's clock in ms
+
+    @property
+    def ahead_ms(self) -> int:
+        """By how much, at most, a run is over sooner than its lease says, for the store's clock was set back since."""
+        return -min(accumulate((size for _, size in reversed(self._steps)), initial=0))
 
     def judge(self, survey: Survey) -> tuple[dict[str, int], list[Overdue]]:
         """The dead sessions with the renewals at which they stand, and the runs to take back."""
@@ -75,13 +82,30 @@ class Reaper:
         return dead, [run for run in survey.overdue if self._is_over(run, now, survey.now_ms)]
 
     def _is_over(self, run: Overdue, now: float, now_ms: int) -> bool:
-        end = run.deadline_ms + sum(size for before, size in self._steps if run.since_ms <= before)
+        end = run.deadline_ms + self._moved(run.since_ms, now_ms)
         if run.lease_ms:
             end += sum(size for before, size in self._gaps if run.since_ms <= before)
             began, began_ms = self._first
             if run.since_ms < began_ms and (now - began) * 1000 < run.lease_ms:
                 return False
         return now_ms >= end
+
+    def _moved(self, since_ms: int, now_ms: int) -> int:
+        """
+        By how many ms the steps of the store's clock have moved an end that was set when it showed `since_ms`.
+
+        A clock that was set back shows the same times twice. Where that leaves it open between which steps the end was
+        set, it is the latest that may be.
+        """
+        moved, until = 0, now_ms
+        possible: list[int] = []
+        for before, size in reversed(self._steps):
+            if before + size - CLOCK_STEP_MS < since_ms <= until + CLOCK_STEP_MS:
+                possible.append(moved)
+            moved, until = moved + size, before
+        if since_ms <= until:
+            possible.append(moved)
+        return max(possible, default=max(0, moved))
 
 
 class Scheduler:
@@ -96,6 +120,8 @@ class Scheduler:
         self._store = store
         self._events = events
         self._reaper = Reaper()
+        self._passed = 0  # running jobs from the first on that this walk has looked at, and left
+        self._pages = 0  # looks since the reaper rested
         self._alarm = asyncio.Event()
         self._wakes_at = math.inf  # by the loop's clock
         self.last_tick = time.monotonic()
@@ -159,15 +185,25 @@ class Scheduler:
             wakes_at = self._wakes_at
 
     async def reap(self) -> None:
-        """Look once, take back what is to be taken back, and rest."""
-        survey = await self._store.survey(BATCH)
+        """
+        Look once, take back what is to be taken back, and rest if there was no more to see.
+
+        What is past the end of its lease, and not over by the reaper's judgement, is passed over: it must not hide the
+        rest. A walk that is long goes on after a rest where it stood.
+        """
+        survey = await self._store.survey(BATCH, self._reaper.ahead_ms, self._passed)
         dead, overdue = self._reaper.judge(survey)
         for session, renewals in dead.items():
             await self._take_back(session, renewals)
-        if overdue:
-            taken = await self._store.reap_overdue(overdue)
-            if taken:
-                self._events.reaped(taken)
+        taken = await self._store.reap_overdue(overdue) if overdue else 0
+        if taken:
+            self._events.reaped(taken)
+        full = len(survey.overdue) == BATCH
+        self._passed = self._passed + BATCH - taken if full else 0
+        self._pages += 1
+        if full and (taken or self._pages < PAGES):
+            return
+        self._pages = 0
         # A touch beyond the moment, for then one look decides.
         await asyncio.sleep(min(SURVEY_EVERY * random.uniform(0.9, 1.0), self._reaper.next_death + 0.01))
 

@@ -23,6 +23,7 @@ from gopher_node.api import (
 )
 from gopher_node.api.auth import ACCESS, Access, keep_keys
 from gopher_node.api.bodies import MAX_BODY
+from gopher_node.api.catalogue import Catalogue
 from gopher_node.api.cors import allow_origins
 from gopher_node.api.key_ring import KeyRing
 from gopher_node.api.middleware import dress, guard, log_access
@@ -45,9 +46,12 @@ def make_app(
     """What a node with the role in its settings answers: a worker only to probes."""
     middlewares = [log_access, guard] if settings.log.level == "debug" else [guard]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
-    app[PARTS] = Parts(store=store, registry=registry, settings=settings, events=events, status=status)
+    catalogue = Catalogue(store.nodes, registry, events.store_down)
+    app[PARTS] = Parts(store, registry, settings, events, status, catalogue)
     app[ACCESS] = Access(KeyRing(store.keys, settings.api_keys, events.store_down), settings.server)
     app.cleanup_ctx.append(keep_keys)
+    if settings.role != "worker":
+        app.cleanup_ctx.append(handlers.keep_catalogue)
     app.on_response_prepare.append(dress)
     if settings.server.cors_origins:
         allow_origins(app, settings.server.cors_origins)

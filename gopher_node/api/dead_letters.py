@@ -119,6 +119,7 @@ async def retry_dead_letter(request: web.Request, query: NoQuery) -> web.Respons
     parts = request.app[PARTS]
     job = await _find(parts, request)
     if not await parts.store.act_on("retry", [job.id], FAILED):
+        await _find(parts, request)
         raise JobNotFound
     return respond(show_job(await parts.store.get(job.id), parts.store.durability))
 
@@ -132,16 +133,19 @@ async def retry_dead_letter(request: web.Request, query: NoQuery) -> web.Respons
 )
 async def delete_dead_letter(request: web.Request, query: NoQuery) -> web.Response:
     """Forget a failed job."""
-    if not await request.app[PARTS].store.act_on("delete", [read_job_id(request)], FAILED):
+    parts = request.app[PARTS]
+    if not await parts.store.act_on("delete", [read_job_id(request)], FAILED):
+        await _find(parts, request)
         raise JobNotFound
     return web.Response(status=204)
 
 
 async def _find(parts: Parts, request: web.Request) -> Job:
-    """Raises JobNotFound for a job that is no dead letter."""
+    """Raises Problem for a job that is no dead letter, and JobNotFound."""
     job = await parts.store.get(read_job_id(request))
     if job.state is not State.FAILED:
-        raise JobNotFound
+        detail = f"This job has not failed, so it is no dead letter: it is {job.state}."
+        raise Problem("job-not-found", detail, state=job.state)
     return job
 
 

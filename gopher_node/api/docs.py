@@ -16,7 +16,7 @@ from gopher_node.api.documents import Document
 from gopher_node.api.endpoint import Endpoint, endpoint
 from gopher_node.api.openapi import describe
 from gopher_node.api.parts import PARTS
-from gopher_node.api.problem_kinds import KINDS
+from gopher_node.api.problem_kinds import KINDS, Kind
 from gopher_node.api.problems import Problem
 from gopher_node.api.queries import FreeQuery
 from gopher_node.api.views import JSON, respond
@@ -42,6 +42,18 @@ class KindDocument(Document):
     advice: str = Field(description="What to do about it.")
 
 
+class KindListDocument(Document):
+    items: list[KindDocument]
+
+
+class IndexDocument(Document):
+    """Addresses to begin with."""
+
+    docs: str
+    openapi: str
+    health: str
+
+
 async def _described(app: web.Application) -> dict[str, Any]:
     made = app[_DESCRIPTION]
     if not made:
@@ -64,6 +76,25 @@ async def docs_page(request: web.Request, query: FreeQuery) -> web.Response:
     return web.Response(text=pages.reference(await _described(request.app)), headers=HTML)
 
 
+@endpoint(
+    "GET", "/", scope=None, query=FreeQuery, answers={200: IndexDocument, 302: None}, tells=("Location",)
+)
+async def index(request: web.Request, query: FreeQuery) -> web.Response:
+    """Show where to begin; browsers are led to the documentation."""
+    if "text/html" in request.headers.get("Accept", ""):
+        return web.Response(status=302, headers={"Location": "/docs"})
+    base = request.app[PARTS].settings.server.base_path
+    return respond({"docs": f"{base}/docs", "openapi": f"{base}/openapi.json", "health": f"{base}/health"})
+
+
+@endpoint("GET", "/problems", scope=None, query=FreeQuery, answers={200: (KindListDocument, "text/html")})
+async def list_problems(request: web.Request, query: FreeQuery) -> web.Response:
+    """List all problems that an answer may be; to browsers as a page."""
+    if "text/html" in request.headers.get("Accept", ""):
+        return web.Response(text=pages.problems(), headers=HTML)
+    return respond({"items": [_show(name, kind) for name, kind in sorted(KINDS.items())]})
+
+
 @endpoint("GET", "/problems/{name}", scope=None, query=FreeQuery, answers={200: (KindDocument, "text/html")})
 async def problem_page(request: web.Request, query: FreeQuery) -> web.Response:
     """Explain a problem and say what to do; to browsers as a page."""
@@ -73,11 +104,14 @@ async def problem_page(request: web.Request, query: FreeQuery) -> web.Response:
         raise Problem("not-found", "There is no problem of this name.")
     if "text/html" in request.headers.get("Accept", ""):
         return web.Response(text=pages.problem(name, kind), headers=HTML)
-    content = {"type": f"/problems/{name}", "title": kind.title, "status": kind.status, "advice": kind.advice}
-    return respond(content)
+    return respond(_show(name, kind))
 
 
-ENDPOINTS = (openapi_document, docs_page, problem_page)
+def _show(name: str, kind: Kind) -> dict[str, Any]:
+    return {"type": f"/problems/{name}", "title": kind.title, "status": kind.status, "advice": kind.advice}
+
+
+ENDPOINTS = (index, openapi_document, docs_page, list_problems, problem_page)
 
 
 def document(app: web.Application, endpoints: tuple[Endpoint, ...]) -> None:

@@ -64,6 +64,7 @@ class JobDocument(Document):
     timeout: Seconds | None = Field(description="Seconds for one run; null if the handler or the node decides.")
     retention: Seconds | None = Field(description="Seconds for which it is kept; null if the node decides.")
     tags: list[str]
+    callback_url: str | None = Field(description="Where its end is told, without the address's credentials and query.")
     created_at: Moment
     execute_at: Moment | None = Field(description="When it is due, if it was not at once.")
     started_at: Moment | None = Field(description="When its last run began.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any, Literal
 
 from aiohttp import web
@@ -9,7 +12,6 @@ from pydantic import Field
 
 from gopher_node.api.documents import Document, Priority
 from gopher_node.api.endpoint import endpoint
-from gopher_node.api.nodes import served_by
 from gopher_node.api.parts import PARTS
 from gopher_node.api.queries import NoQuery
 from gopher_node.api.views import respond
@@ -19,14 +21,17 @@ class HandlerDocument(Document):
     type: str
     description: str
     mode: Literal["async", "thread", "process", "push"] | None = Field(
-        description="How it runs; null for a type that only other nodes know, of which no more can be told here."
+        description="How it runs; null for a type of another node that does not say more of it."
     )
     endpoint: str | None
     timeout: float | None
     max_retries: int | None
     priority: Priority | None
     concurrency: int | None
-    payload_schema: dict[str, Any]
+    payload_schema: dict[str, Any] = Field(
+        description="JSON Schema. Empty, so that it allows anything, if none is known: of another node's handler, one "
+        "of more than 16 KiB is not."
+    )
     nodes: list[str] = Field(description="The nodes that run it.")
 
 
@@ -49,12 +54,33 @@ ELSEWHERE: dict[str, Any] = {
 
 @endpoint("GET", "/api/v1/handlers", scope="read", answers={200: HandlerListDocument})
 async def list_handlers(request: web.Request, query: NoQuery) -> web.Response:
-    """List the handlers, each with the JSON schema of its payload and the nodes that run it."""
+    """
+    List the handlers, each with the JSON schema of its payload and the nodes that run it.
+
+    Those of this node come first, then those that only other nodes have, as they say.
+    """
     parts = request.app[PARTS]
-    served = await served_by(parts)
-    items = [{**handler.describe(), "nodes": served.pop(handler.type, [])} for handler in parts.registry.handlers()]
-    items += [{**ELSEWHERE, "type": type, "nodes": nodes} for type, nodes in sorted(served.items())]
+    nodes = await parts.store.nodes.all()
+    parts.catalogue.take(nodes)
+    served: dict[str, list[str]] = {}
+    for node in nodes:
+        for type in node["types"]:
+            served.setdefault(type, []).append(node["id"])
+    published = {type: told.model_dump() for type, told in parts.catalogue.published.items()}
+    known = [published.pop(here.type, None) or here.describe() for here in parts.registry.handlers()]
+    known += [published[type] for type in sorted(published)]
+    items = [{**handler, "nodes": served.pop(handler["type"], [])} for handler in known]
+    items += [{**ELSEWHERE, "type": type, "nodes": ids} for type, ids in sorted(served.items())]
     return respond({"items": items})
+
+
+async def keep_catalogue(app: web.Application) -> AsyncIterator[None]:
+    """Keep the catalogue up to date while the application runs."""
+    task = asyncio.create_task(app[PARTS].catalogue.run(), name="catalogue")
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 ENDPOINTS = (list_handlers,)

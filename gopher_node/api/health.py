@@ -43,7 +43,7 @@ def _checks(parts: Parts) -> dict[str, str]:
     }
     if parts.settings.role != "api":
         checks["worker"] = status.worker_failure() or OK
-    checks["draining"] = "The node is shutting down." if parts.draining.is_set() else OK
+    checks["accepting"] = "The node is shutting down." if parts.draining.is_set() else OK
     return checks
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from gopher_node.telemetry import Events
 
 MAX_NAMES = 1000
 MAX_LEASES = 20_000
+MAX_TYPES = 200
+LATELY_MS = 120_000
+"""Whoever was seen so lately still works."""
 NAMELESS = "http"
 
 End = Literal["completed", "failed", "released"]
@@ -33,6 +37,8 @@ class HttpWorker:
     failed: int = 0
     released: int = 0
     active: int = 0
+    types: tuple[str, ...] = ()
+    """What it asked for in its claims of the last minutes."""
 
 
 @dataclass(slots=True)
@@ -54,6 +60,7 @@ class HttpWorkers:
     def __init__(self, events: Events) -> None:
         self._events = events
         self._workers: OrderedDict[str, HttpWorker] = OrderedDict()
+        self._asked: dict[str, dict[str, int]] = {}
         self._held: OrderedDict[Token, _Held] = OrderedDict()
         self._ended: OrderedDict[Token, None] = OrderedDict()
         self.ended: Counter[str] = Counter()
@@ -73,15 +80,22 @@ class HttpWorkers:
         latest = sorted(self.all(), key=lambda worker: worker.last_seen_ms, reverse=True)[:most]
         return [asdict(worker) for worker in latest]
 
-    def seen(self, name: str) -> HttpWorker:
-        """Take note that a worker has asked for something."""
+    def seen(self, name: str, types: Sequence[str] = ()) -> HttpWorker:
+        """Take note that a worker has asked for something: with a claim, for jobs of these types."""
         worker = self._workers.get(name)
         if worker is None:
             worker = self._workers[name] = HttpWorker(name)
             if len(self._workers) > MAX_NAMES:
-                self._workers.popitem(last=False)
+                gone, _ = self._workers.popitem(last=False)
+                self._asked.pop(gone, None)
         self._workers.move_to_end(name)
-        worker.last_seen_ms = _now_ms()
+        now_ms = worker.last_seen_ms = _now_ms()
+        if types:
+            # Several may share a name, and a run may last longer than any claim is remembered: until the next one.
+            asked = {type: at for type, at in self._asked.get(name, {}).items() if at > now_ms - LATELY_MS}
+            asked = dict(sorted({**asked, **dict.fromkeys(types, now_ms)}.items(), key=lambda one: -one[1]))
+            self._asked[name] = dict(itertools.islice(asked.items(), MAX_TYPES))
+            worker.types = tuple(self._asked[name])
         return worker
 
     def claimed(self, name: str, leases: Sequence[Lease]) -> None:

@@ -24,7 +24,7 @@ REPLAYED = {"Idempotency-Replayed": "true"}
 HEADERS = {
     HEADER: Header(
         description="Names this request, so that it may be told again: with the same key and body it is answered as it "
-        "was the first time, for 24 hours.",
+        "was the first time, for as long as the node's setting `retention.idempotency` says: 24 hours if unset.",
         schema={"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     )
 }

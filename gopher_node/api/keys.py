@@ -149,6 +149,16 @@ async def create_key(request: web.Request, query: NoQuery, body: NewKey) -> web.
     return await _show_new(request, record, key)
 
 
+@endpoint("GET", "/api/v1/keys/{id}", scope="admin", answers={200: KeyDocument}, problems=("key-not-found",))
+async def get_key(request: web.Request, query: NoQuery) -> web.Response:
+    """Show one key, without the key itself."""
+    access, id = request.app[ACCESS], request.match_info["id"]
+    for key in access.keys.configured:
+        if key.id == id:
+            return respond(_show_configured(key))
+    return respond(_show(await _find(request), access))
+
+
 @endpoint(
     "DELETE",
     "/api/v1/keys/{id}",
@@ -272,4 +282,4 @@ def _show_configured(key: Key) -> dict[str, Any]:
     return {"id": key.id, "name": key.name, "scopes": list(key.scopes), **unknown, "source": "settings"}
 
 
-ENDPOINTS = (list_keys, create_key, revoke_key, rotate_key)
+ENDPOINTS = (list_keys, create_key, get_key, revoke_key, rotate_key)

@@ -163,7 +163,7 @@ async def claim_jobs(request: web.Request, query: NoQuery, body: Claim) -> web.R
     by then is kept, until its leases end, for whoever tells it again.
     """
     workers, name = _worker(request, body.worker)
-    workers.seen(name)
+    workers.seen(name, body.types)
     long_poll = request.app[LONG_POLL]
     order = Order(
         pool=Pool.of(body.types),
@@ -223,7 +223,11 @@ async def _read(request: web.Request, model: type[AnyBody], limit: int) -> AnyBo
     problems=("lease-not-found", "lease-lost", "progress-too-large", "invalid-duration", "out-of-range"),
 )
 async def heartbeat(request: web.Request, query: NoQuery, body: Heartbeat) -> web.Response:
-    """Keep a lease for its length from now on, tell how far the run is, and learn whether it should stop."""
+    """
+    Keep a lease for its length from now on, tell how far the run is, and learn whether it should stop.
+
+    A run that was settled or released has no lease any more: that is `lease-lost`, as if the lease had ended by itself.
+    """
     (answer,) = await desk_of(request).renew([(parse_token(request.match_info["token"]), body)])
     if isinstance(answer, Exception):
         raise answer
@@ -251,7 +255,9 @@ async def complete(request: web.Request, query: NoQuery) -> web.Response:
     """
     Tell that a run succeeded, with its result and the jobs that follow from it.
 
-    All of it is stored in one step, or nothing. Told again, it is answered as before, with the same follow-up jobs.
+    All of it is stored in one step, or nothing. Told again, it is answered as before, with the same follow-up jobs. What
+    differs from the first completion is refused as `invalid-state`, and so is the completion of a run that ended in
+    another way: one that failed, or was released.
     """
     token = parse_token(request.match_info["token"])
     told = await _read(request, Completion, MAX_COMPLETION_BODY)
@@ -267,7 +273,11 @@ async def complete(request: web.Request, query: NoQuery) -> web.Response:
     problems=(*_SETTLED, "invalid-run-at"),
 )
 async def fail(request: web.Request, query: NoQuery, body: Failure) -> web.Response:
-    """Tell that a run failed: the job is tried again later, unless it may not be or its retries are used up."""
+    """
+    Tell that a run failed: the job is tried again later, unless it may not be or its retries are used up.
+
+    Told again, it is answered as before. A run that ended in another way is `invalid-state`.
+    """
     return respond(await desk_of(request).fail(parse_token(request.match_info["token"]), body))
 
 
@@ -280,7 +290,12 @@ async def fail(request: web.Request, query: NoQuery, body: Failure) -> web.Respo
     problems=("lease-not-found", "lease-lost", "invalid-state"),
 )
 async def release(request: web.Request, query: NoQuery, body: Release) -> web.Response:
-    """Hand an unfinished job back, to be run by another at once; it costs the job nothing."""
+    """
+    Hand an unfinished job back, to be run by another at once; it costs the job nothing.
+
+    Told again, it is answered as before. A run that ended in another way is `invalid-state`. Of the token of a released
+    run, a heartbeat says `lease-lost`, and a completion or failure `invalid-state`.
+    """
     return respond(await desk_of(request).release(parse_token(request.match_info["token"]), body))
 
 

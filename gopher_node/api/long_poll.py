@@ -39,8 +39,8 @@ class Order:
     A claim that stands in a line. `lease` is in seconds.
 
     One that is `hasty` is answered with nothing as soon as the store has nothing; the others wait. `repeatable` says
-    that its caller may send it again, by its id; what that won is never released here, for it may have been repeated, at
-    another node too, by a caller who now runs these jobs. If it was not, the leases end by themselves.
+    that its caller may send it again, by its id. What that won is never released here: it may have been repeated, at
+    another node too, and its jobs run. If it was not, the leases end by themselves.
     """
 
     pool: Pool
@@ -175,7 +175,7 @@ class _Line:
     Those who wait for one pool, in the order in which they came.
 
     While there is work, the first few ask for themselves. Once one of them finds nothing, so would all others: then
-    there is one wait for a wake-up, and only the first asks again. A wake-up that comes when nobody is left is passed on.
+    there is one wait for a wake-up, and only the first asks again. A wake-up that comes for nobody is passed on.
     """
 
     def __init__(self, pool: Pool, house: LongPoll) -> None:

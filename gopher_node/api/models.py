@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gopher_node.api.catalogue import Published
 from gopher_node.api.fields import (
     MAX_IDS,
     MAX_TAGS,
@@ -145,12 +147,18 @@ class JobIds(BaseModel):
 
 
 def read_submission(
-    document: Any, registry: Registry, max_retries: int, *, allow: Sequence[Allowed] = ()
+    document: Any,
+    registry: Registry,
+    max_retries: int,
+    *,
+    published: Mapping[str, Published] = MappingProxyType({}),
+    allow: Sequence[Allowed] = (),
 ) -> NewJob | list[Fault]:
     """
     The job that a body describes, or all that is wrong with it.
 
-    `max_retries` holds where nothing else says. `allow` is where callbacks may go beyond public addresses.
+    `max_retries` holds where nothing else says. What other nodes have `published` of a type holds in place of a handler
+    here, and its payloads are for them to check. `allow` is where callbacks may go beyond public addresses.
     """
     if not isinstance(document, dict):
         return [{"pointer": "", "code": "invalid-job", "detail": "must be a JSON object"}]
@@ -163,7 +171,8 @@ def read_submission(
         faults = faults_of(error) + faults
 
     type = given.get("type") or given.get("queue")
-    handler = registry.get(type) if isinstance(type, str) else None
+    elsewhere = published.get(type) if isinstance(type, str) else None
+    handler = registry.get(type) if isinstance(type, str) and elsewhere is None else None
     payload = given.get("payload")
     content = b"{}" if payload is None else orjson.dumps(payload)
     faults += _payload_faults(content, handler)
@@ -172,10 +181,12 @@ def read_submission(
         faults.append({"pointer": "/callback_url", "code": "callback-not-allowed", "detail": refused})
     if faults or submission is None:
         return faults
-    return _new_job(submission, content, handler, max_retries)
+    return _new_job(submission, content, elsewhere or handler, max_retries)
 
 
-def _new_job(submission: Submission, payload: bytes, handler: Handler | None, default_retries: int) -> NewJob:
+def _new_job(
+    submission: Submission, payload: bytes, handler: Handler | Published | None, default_retries: int
+) -> NewJob:
     priority, timeout_ms = submission.priority, submission.timeout
     retries = submission.retries if submission.max_retries is None else submission.max_retries
     if handler is not None:

@@ -148,7 +148,7 @@ class Exchange:
             if step and (len(step) == MAX_STEP or size + length > MAX_STEP_BYTES):
                 yield step
                 step, size = [], 0
-            step.append((self._number, self._check_line(line)))
+            step.append((self._number, await self._check_line(line)))
             size += length
             slice_lines += 1
             slice_bytes += length
@@ -158,13 +158,20 @@ class Exchange:
         if step:
             yield step
 
-    def _check_line(self, line: bytes | None) -> NewJob | Problem:
+    async def _check_line(self, line: bytes | None) -> NewJob | Problem:
         if line is None:
             return Problem("payload-too-large", f"A line may have at most {MAX_LINE} bytes.", limit=MAX_LINE)
-        settings = self._parts.settings
+        settings, catalogue = self._parts.settings, self._parts.catalogue
         try:
+            said = parse_json(line)
+            if catalogue.lacks(said):
+                await catalogue.ask()
             job = read_submission(
-                parse_json(line), self._parts.registry, settings.worker.max_retries, allow=settings.webhook.allow
+                said,
+                self._parts.registry,
+                settings.worker.max_retries,
+                published=catalogue.published,
+                allow=settings.webhook.allow,
             )
         except Problem as problem:
             return problem

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from aiohttp import web
@@ -9,11 +11,14 @@ from pydantic import Field
 
 from gopher_node.api.documents import Count, Document, Moment
 from gopher_node.api.endpoint import endpoint
-from gopher_node.api.http_workers import HTTP_WORKERS
-from gopher_node.api.parts import PARTS, Parts
+from gopher_node.api.http_workers import HTTP_WORKERS, LATELY_MS
+from gopher_node.api.parts import PARTS
 from gopher_node.api.problems import Problem
 from gopher_node.api.queries import NoQuery
 from gopher_node.api.views import format_time, respond
+
+SILENT = 15.0
+"""Seconds without a word, of which a node has one every ten, after which it may be gone."""
 
 
 class PerMinuteDocument(Document):
@@ -33,7 +38,10 @@ class NodeDocument(Document):
     pid: int
     url: str | None
     started_at: Moment
-    silent: float = Field(description="Seconds since it told this.")
+    last_seen: Moment = Field(description="When it told this.")
+    status: Literal["ok", "draining", "silent"] = Field(
+        description="`silent` if it has told nothing for fifteen seconds, and is forgotten after a minute: it may be gone."
+    )
     draining: bool
     types: list[str] = Field(description="The job types that it runs.")
     slots: Count = Field(description="How many jobs it can run at once.")
@@ -105,19 +113,27 @@ async def list_workers(request: web.Request, query: NoQuery) -> web.Response:
     return respond({"workers": sum(node["slots"] for node in working), "items": items})
 
 
-async def served_by(parts: Parts) -> dict[str, list[str]]:
-    """The nodes that run each type."""
-    served: dict[str, list[str]] = {}
-    for node in await parts.store.nodes.all():
-        for type in node["types"]:
-            served.setdefault(type, []).append(node["id"])
-    return served
+def http_workers_by_type(request: web.Request, nodes: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
+    """The names of the workers over HTTP, at any of these nodes or here, that lately asked for each type."""
+    parts = request.app[PARTS]
+    workers = [worker for node in nodes if node["id"] != parts.status.id for worker in node.get("http_workers", ())]
+    workers += request.app[HTTP_WORKERS].records()
+    since_ms = time.time_ns() // 1_000_000 - LATELY_MS
+    found: dict[str, set[str]] = {}
+    for worker in workers:
+        if worker["last_seen_ms"] > since_ms:
+            for type in worker.get("types", ()):
+                found.setdefault(type, set()).add(worker["name"])
+    return found
 
 
 def _show_node(node: dict[str, Any]) -> dict[str, Any]:
     # A node of another version may tell more, or less.
     shown = {name: node.get(name) for name in NodeDocument.model_fields}
-    return {**shown, "started_at": format_time(node["started_at"])}
+    silent: float = node["silent"]
+    status = "silent" if silent > SILENT else "draining" if node.get("draining") else "ok"
+    last_seen = format_time(time.time_ns() // 1_000_000 - round(1000 * silent))
+    return {**shown, "started_at": format_time(node["started_at"]), "last_seen": last_seen, "status": status}
 
 
 def _show_worker(node: dict[str, Any]) -> dict[str, Any]:

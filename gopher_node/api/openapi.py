@@ -121,7 +121,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
     "WWW-Authenticate": {"description": "How to show a key, or the scope that it lacks.", "schema": {"type": "string"}},
     "Location": {
-        "description": "The address of the job.",
+        "description": "Where to go on: of a job that was stored, its address.",
         "schema": {"type": "string", "examples": ["/api/v1/jobs/b3864208-5177-41ad-8fa2-451fed8ec84f"]},
     },
     "Idempotency-Replayed": {

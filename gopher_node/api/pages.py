@@ -85,6 +85,12 @@ def problem(name: str, kind: Kind) -> str:
     return _page(f"{name}: gopher-node", [*parts, '<p><a href="../docs">The whole API</a></p>'])
 
 
+def problems() -> str:
+    """All problems, by status."""
+    rows = [(str(KINDS[name].status), _problem_link(name)) for name in sorted(KINDS, key=_status)]
+    return _page("Problems: gopher-node", ["<h1>Problems</h1>", *_table("", rows), '<p><a href="docs">The whole API</a></p>'])
+
+
 def _status(name: str) -> tuple[int, str]:
     return KINDS[name].status, name
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from gopher_node.api.catalogue import Catalogue
 from gopher_node.api.status import NodeStatus
 from gopher_node.handlers import Registry
 from gopher_node.settings import Settings
@@ -23,6 +24,7 @@ class Parts:
     settings: Settings
     events: Events
     status: NodeStatus
+    catalogue: Catalogue
     draining: asyncio.Event = field(default_factory=asyncio.Event)
 
 

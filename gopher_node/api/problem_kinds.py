@@ -251,8 +251,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "unknown-field": Kind(
         422,
-        "The job has a field that does not exist.",
-        "`errors` names it: it may be misspelt. Nothing was stored, for a field that is ignored would "
+        "There is a field that does not exist.",
+        "`errors` names it: it may be misspelt. Nothing was done, for a field that is ignored would "
         "surprise you later.",
     ),
     "invalid-parameter": Kind(

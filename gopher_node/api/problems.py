@@ -119,8 +119,14 @@ def _of_aiohttp(error: web.HTTPException) -> Problem:
     }
     if error.status in names:
         allow = error.headers.get("Allow")
-        return Problem(names[error.status], headers={"Allow": allow} if allow else None)
+        return Problem(names[error.status], _of_address(error), headers={"Allow": allow} if allow else None)
     return Problem("bad-request") if error.status < 500 else _internal()
+
+
+def _of_address(error: web.HTTPException) -> str:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return f"This address takes {' and '.join(sorted(error.allowed_methods))}. All addresses are listed at /docs."
+    return "All addresses are listed at /docs." if error.status == 404 else ""
 
 
 def _of_parser(error: BadHttpMessage) -> Problem:

@@ -11,7 +11,8 @@ from pydantic import Field
 from gopher_node.api.auth import note
 from gopher_node.api.documents import Count, Document
 from gopher_node.api.endpoint import endpoint
-from gopher_node.api.parts import PARTS, Parts
+from gopher_node.api.nodes import http_workers_by_type
+from gopher_node.api.parts import PARTS
 from gopher_node.api.problems import Problem
 from gopher_node.api.queries import NoQuery, PriorityQuery, read_type
 from gopher_node.api.views import respond
@@ -54,7 +55,10 @@ class QueueDocument(Document):
     oldest_ages: AgesDocument
     states: dict[str, Count]
     rates: RatesDocument
-    served_by: Count = Field(description="Nodes that run this type.")
+    served_by: Count = Field(
+        description="How many run this type: nodes, and workers over HTTP that were seen within two minutes, by their "
+        "names."
+    )
 
 
 class QueueListDocument(Document):
@@ -68,22 +72,14 @@ class PurgedDocument(Document):
 @endpoint("GET", "/api/v1/queues", scope="read", answers={200: QueueListDocument})
 async def list_queues(request: web.Request, query: NoQuery) -> web.Response:
     """List the queues: how many jobs wait in each, for how long, and how fast they come and go."""
-    parts = request.app[PARTS]
-    queues, served = await parts.store.queues(), await _served(parts)
+    queues, served = await request.app[PARTS].store.queues(), await _served(request)
     return respond({"items": [_show(queue, served) for queue in queues]})
 
 
 @endpoint("GET", "/api/v1/queues/{type}", scope="read", answers={200: QueueDocument}, problems=("queue-not-found",))
 async def get_queue(request: web.Request, query: NoQuery) -> web.Response:
     """Show one queue."""
-    parts = request.app[PARTS]
-    type = read_type(request)
-    queues, served = await parts.store.queues(type), await _served(parts)
-    if queues:
-        return respond(_show(queues[0], served))
-    if parts.registry.get(type) is None and type not in served:
-        raise Problem("queue-not-found", "No job of this type is known, and no node runs it.")
-    return respond(_show(QueueState(type, {}, {}, {}, {}, {}), served))
+    return respond(_show(*await _find(request, read_type(request))))
 
 
 @endpoint(
@@ -97,14 +93,29 @@ async def get_queue(request: web.Request, query: NoQuery) -> web.Response:
 async def purge_queue(request: web.Request, query: PriorityQuery) -> web.Response:
     """Forget all that waits in a queue, or in one priority of it. There is no way back."""
     type = read_type(request)
+    await _find(request, type)
     purged = await request.app[PARTS].store.purge(type, query.priority)
     note(request, count=purged)
     return respond({"purged": purged})
 
 
-async def _served(parts: Parts) -> Counter[str]:
-    """How many nodes run each type."""
-    return Counter(type for node in await parts.store.nodes.all() for type in node.get("types", ()))
+async def _find(request: web.Request, type: str) -> tuple[QueueState, Counter[str]]:
+    """A queue, and how many serve each type. Raises Problem if nobody knows of it."""
+    parts = request.app[PARTS]
+    queues, served = await parts.store.queues(type), await _served(request)
+    if queues:
+        return queues[0], served
+    if parts.registry.get(type) is None and type not in served:
+        raise Problem("queue-not-found", "No job of this type is known, and nobody runs it.")
+    return QueueState(type, {}, {}, {}, {}, {}), served
+
+
+async def _served(request: web.Request) -> Counter[str]:
+    """How many nodes and workers over HTTP run each type."""
+    nodes = await request.app[PARTS].store.nodes.all()
+    served = Counter(type for node in nodes for type in node.get("types", ()))
+    served.update({type: len(names) for type, names in http_workers_by_type(request, nodes).items()})
+    return served
 
 
 def _show(queue: QueueState, served: Counter[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from types import CoroutineType
 from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 
 from gopher_node.api.auth import ACCESS
 from gopher_node.api.http_workers import HTTP_WORKERS
@@ -87,6 +87,13 @@ class Connection(web.RequestHandler):
     def _cut_off(self) -> None:
         if self.transport is not None:
             self.transport.abort()
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        # The rest of a refused body is read here too, and what is wrong with it is the client's doing.
+        if isinstance(kw.get("exc_info"), (web.RequestPayloadError, HttpProcessingError, PayloadEncodingError)):
+            log.debug("http.broken_body", fault=type(kw["exc_info"]).__name__)
+        else:
+            super().log_exception(*args, **kw)
 
     def handle_error(
         self,

@@ -100,7 +100,7 @@ class Completion(_Body):
     follow_ups: FollowUps | None = Field(
         None,
         description=f"Jobs that are stored in the same step: up to {MAX_FOLLOW_UPS}, with at most 1 MiB of payload "
-        "together.",
+        "together. Their ids follow from the token, so none has a `job_id`.",
     )
 
 
@@ -182,7 +182,9 @@ class Desk:
         if len(result) > MAX_RESULT:
             raise _too_large("result", result, MAX_RESULT)
         follow_ups = await self._read_follow_ups(token, told.follow_ups or [])
-        state = await self.parts.store.complete(token, result, follow_ups)
+        # Only the very same completion is a repeat: else the answer could name jobs that were never stored.
+        said = hashlib.sha256(b"%s\n%s" % (result, orjson.dumps(told.follow_ups or [])))
+        state = await self.parts.store.complete(token, result, follow_ups, mark=said.hexdigest()[:16])
         self._note(token, "completed", state, {State.COMPLETED})
         return {"job_id": token.job_id, "status": state, "follow_ups": [job.id for job in follow_ups]}
 
@@ -231,18 +233,28 @@ class Desk:
             raise InvalidState(state, f"This run was settled before, in another way: its job is {state} since.")
 
     async def _read_follow_ups(self, token: Token, documents: list[Any]) -> list[NewJob]:
-        settings = self.parts.settings
+        settings, catalogue = self.parts.settings, self.parts.catalogue
         jobs: list[NewJob] = []
         faults: list[Fault] = []
         for index, document in enumerate(documents):
             if index % AT_A_TIME == AT_A_TIME - 1:
                 await asyncio.sleep(0)
+            if catalogue.lacks(document):
+                await catalogue.ask()
             job = read_submission(
-                document, self.parts.registry, settings.worker.max_retries, allow=settings.webhook.allow
+                document,
+                self.parts.registry,
+                settings.worker.max_retries,
+                published=catalogue.published,
+                allow=settings.webhook.allow,
             )
-            if isinstance(job, NewJob):
+            if isinstance(job, NewJob) and job.client_id:
+                # In the step that completes the run nobody could be told that the id is taken.
+                detail = "cannot be chosen: the ids of follow-ups follow from the token"
+                faults.append({"pointer": f"/follow_ups/{index}/job_id", "code": "not-allowed", "detail": detail})
+            elif isinstance(job, NewJob):
                 # A completion that is told again names the same jobs.
-                jobs.append(job if job.client_id else replace(job, id=_follow_up_id(token, index)))
+                jobs.append(replace(job, id=_follow_up_id(token, index)))
             else:
                 faults += [{**fault, "pointer": f"/follow_ups/{index}{fault['pointer']}"} for fault in job]
         if sum(len(job.payload) for job in jobs) > MAX_FOLLOW_UP_BYTES:

@@ -75,7 +75,12 @@ async def submit(request: web.Request, query: NoQuery) -> web.Response:
 async def store_document(parts: Parts, document: Any, once: Once | None = None) -> tuple[NewJob, Submitted]:
     """Store the job that a document describes. Raises Problem with all that is wrong with it, and GopherError."""
     worker, webhook = parts.settings.worker, parts.settings.webhook
-    job = read_submission(document, parts.registry, worker.max_retries, allow=webhook.allow)
+    catalogue = parts.catalogue
+    if catalogue.lacks(document):
+        await catalogue.ask()
+    job = read_submission(
+        document, parts.registry, worker.max_retries, published=catalogue.published, allow=webhook.allow
+    )
     if isinstance(job, list):
         raise refusal(job)
     submitted = await parts.store.submit(job, once)
@@ -155,6 +160,7 @@ async def _read_batch(documents: list[Any], parts: Parts) -> list[NewJob]:
     if len(documents) > MAX_BATCH:
         detail = f"A batch has at most {MAX_BATCH} jobs, and this one {len(documents)}. Nothing was stored."
         raise Problem("batch-too-large", detail, limit=MAX_BATCH)
+    worker, webhook, catalogue = parts.settings.worker, parts.settings.webhook, parts.catalogue
     jobs: list[NewJob] = []
     faults: list[Fault] = []
     named: set[str] = set()
@@ -162,8 +168,10 @@ async def _read_batch(documents: list[Any], parts: Parts) -> list[NewJob]:
         if index % _AT_A_TIME == 0:
             # A large batch must not hold up everybody else's requests.
             await asyncio.sleep(0)
+        if catalogue.lacks(document):
+            await catalogue.ask()
         job = read_submission(
-            document, parts.registry, parts.settings.worker.max_retries, allow=parts.settings.webhook.allow
+            document, parts.registry, worker.max_retries, published=catalogue.published, allow=webhook.allow
         )
         if isinstance(job, NewJob):
             if job.id in named:

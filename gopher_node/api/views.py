@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 from aiohttp import web
@@ -53,6 +54,7 @@ def show_submitted(job: NewJob, submitted: Submitted, durability: str) -> dict[s
             due_ms=submitted.due_ms,
             retention_ms=job.retention_ms,
             tags=job.tags,
+            callback_url=job.callback_url,
         ),
         durability,
     )
@@ -73,6 +75,7 @@ def show_job(job: Job, durability: str) -> dict[str, Any]:
         "timeout": _seconds(job.timeout_ms),
         "retention": _seconds(job.retention_ms),
         "tags": job.tags,
+        "callback_url": _show_address(job.callback_url) if job.callback_url else None,
         "created_at": format_time(job.created_ms),
         "execute_at": format_time(job.due_ms),
         "started_at": format_time(job.started_ms),
@@ -107,6 +110,15 @@ def _show_attempts(job: Job) -> list[dict[str, Any]]:
         }
         for attempt in attempts
     ]
+
+
+def _show_address(url: str) -> str | None:
+    """Without what may be secret: credentials and the query."""
+    try:
+        parts = urlsplit(url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    except ValueError:
+        return None
 
 
 def _seconds(milliseconds: int | None) -> float | None:

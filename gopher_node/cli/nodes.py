@@ -54,7 +54,7 @@ def list_nodes(*, remote: Remote = REMOTE) -> None:
                 *(node.get(name) for name in ("running", "slots")),
                 _percent(node.get("utilisation")),
                 *(node.get(name) for name in ("completed", "failed")),
-                "draining" if node.get("draining") else "ok",
+                node.get("status") or ("draining" if node.get("draining") else "ok"),
             )
             for node in found
         ],
@@ -169,9 +169,7 @@ def _percent(share: float | None) -> str | None:
 def _shown(name: str, value: Any) -> object:
     if name == "utilisation":
         return _percent(value)
-    if name == "silent":
-        return age(value)
-    if name.endswith("_at") and isinstance(value, str):
+    if (name.endswith("_at") or name == "last_seen") and isinstance(value, str):
         return show.moment(value)
     if isinstance(value, list):
         return ", ".join(str(item) for item in cast("list[Any]", value))

@@ -19,7 +19,7 @@ def await_end(client: Client, job_id: str, seconds: float | None, remote: Remote
     from gopher_node.client import WaitTimeout
 
     try:
-        job = client.wait(job_id, seconds)
+        job = client.wait(job_id, seconds, check=False)
     except WaitTimeout as error:
         if remote.json:
             show.write_json(error.job.raw)

@@ -17,6 +17,7 @@ from gopher_node.client.calls.call import Call, Duration
 from gopher_node.client.calls.dead_letters import DeadLetterFilter
 from gopher_node.client.calls.jobs import Act, JobFilter, JobRequest, Listing, PartOfAct, SubmitOptions
 from gopher_node.client.events import MAX_EVENT, Following
+from gopher_node.client.problems import JobFailed
 from gopher_node.client.progress import Report, count_of, showing
 from gopher_node.client.views import (
     BeatView,
@@ -120,9 +121,15 @@ class AsyncClient:
     async def get(self, job_id: str) -> JobView:
         return await self._ask(calls.jobs.get(job_id))
 
-    async def wait(self, job_id: str, timeout: Duration | None = None) -> JobView:
-        """Wait until the job has ended, in whichever way. Raises WaitTimeout; without `timeout` it waits for ever."""
-        return await self._follow(self._wire.wait(job_id, timeout))
+    async def wait(self, job_id: str, timeout: Duration | None = None, *, check: bool = True) -> JobView:
+        """
+        Wait until the job has ended. Raises WaitTimeout; without `timeout` it waits for ever.
+
+        A job that failed or was cancelled raises JobFailed, as the result of a `concurrent.futures.Future` would;
+        with `check=False` it is answered like any other.
+        """
+        job = await self._follow(self._wire.wait(job_id, timeout))
+        return JobFailed.unless_completed(job) if check else job
 
     async def events(self, job_id: str) -> AsyncIterator[JobView]:
         """The job as it is now, and again after each change until it has ended. Lost connections are made anew."""

@@ -208,6 +208,27 @@ class WaitTimeout(GopherError, TimeoutError):
         return type(self), (self.job, self.seconds)
 
 
+class JobFailed(GopherError):
+    """The job ended without a result: it failed, or was cancelled. `job` is how it ended, with all that is known."""
+
+    def __init__(self, job: JobView) -> None:
+        how = "was cancelled" if job.status == "cancelled" else "failed"
+        error = job.error or {}
+        why = ": ".join(str(error[part]) for part in ("code", "message") if error.get(part))
+        super().__init__(f"Job {job.job_id} {how}{f': {why}' if why else '.'}")
+        self.job = job
+
+    def __reduce__(self) -> tuple[type[JobFailed], tuple[JobView]]:
+        return type(self), (self.job,)
+
+    @classmethod
+    def unless_completed(cls, job: JobView) -> JobView:
+        """The job, if it has a result; else this is raised."""
+        if job.status != "completed":
+            raise cls(job)
+        return job
+
+
 _BY_TYPE: dict[str, type[ApiError]] = {
     "job-not-found": JobNotFound,
     "queue-not-found": QueueNotFound,

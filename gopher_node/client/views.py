@@ -62,6 +62,7 @@ class JobView(View):
     cancel_requested: bool = False
     progress: Any = None
     tags: tuple[str, ...] = ()
+    callback_url: str | None = None
     node: str | None = None
     durability: str | None = None
 
@@ -71,7 +72,7 @@ class QueueView(View):
     The jobs of one type: how many wait at each priority, and how many are in each state.
 
     `oldest_age` is how many seconds the longest-waiting one waits, `oldest_ages` the same by priority; `rates` are
-    jobs per minute; `served_by` is how many nodes run this type.
+    jobs per minute; `served_by` is how many nodes and workers over HTTP run this type.
     """
 
     type: str

@@ -22,13 +22,18 @@ MESSAGE_TYPE = "job.run"
 # As much as any handler may return.
 MAX_RESULT_BYTES = 1024 * 1024
 
+_NO_SECRET = "is no secret of Standard Webhooks: whsec_ and 24 to 64 bytes in base64."
+_MAKE_ONE = 'Make one with: echo "whsec_$(openssl rand -base64 32)"'
+
 
 def register_push(registry: Registry, settings: Settings) -> None:
     """
     Add a handler for each type that the setting `push` names, after the user's own handlers have been registered.
 
-    Raises SettingError for one that could not run.
+    Raises SettingError for one that could not run, and for a WEBHOOK_SECRET that is none: webhooks and callbacks are
+    signed with it too.
     """
+    _check_webhook_secret(settings)
     for type, target in settings.push.items():
         refusal = callback_refusal(target.url, settings.webhook.allow)
         if refusal is not None:
@@ -47,6 +52,12 @@ def register_push(registry: Registry, settings: Settings) -> None:
             ) from None
 
 
+def _check_webhook_secret(settings: Settings) -> None:
+    secret = settings.webhook.secret
+    if secret is not None and not _is_secret(secret.get_secret_value()):
+        raise SettingError(f"WEBHOOK_SECRET {_NO_SECRET} {_MAKE_ONE}.")
+
+
 def _checked_secret(type: str, target: PushTarget, settings: Settings) -> SecretStr:
     secret = target.secret or settings.webhook.secret
     setting = _name_of_secret(type, target)
@@ -55,10 +66,10 @@ def _checked_secret(type: str, target: PushTarget, settings: Settings) -> Secret
     elif _is_secret(secret.get_secret_value()):
         return secret
     else:
-        fault = f"{setting} is no secret of Standard Webhooks: whsec_ and 24 to 64 bytes in base64"
+        fault = f"{setting} {_NO_SECRET.rstrip('.')}"
     raise SettingError(
         f"The jobs of the type {type} are pushed to {target.origin} with a signature, and {fault}. "
-        'Make one with: echo "whsec_$(openssl rand -base64 32)" '
+        f"{_MAKE_ONE} "
         f"(or write sign = false for {type} in [push], and the endpoint cannot tell who calls it)."
     )
 

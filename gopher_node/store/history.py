@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from gopher_node.job import Priority, State
-from gopher_node.store.leases import Run
+from gopher_node.store.scripts import Run
 from gopher_node.store.values import Minute, QueueState
 
 KEPT = 2 * 24 * 60

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from gopher_node.store.leases import Run
 from gopher_node.store.listening import Listener
+from gopher_node.store.scripts import Run
 
 MAX_LIMIT = 1_000_000
 MAX_WINDOW = 24 * 3600.0

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gopher_node.errors import InvalidState, JobNotFound, TooManyPools
-from gopher_node.job import DEFAULT_WEIGHTS, Lease, Priority, Token
+from gopher_node.job import DEFAULT_WEIGHTS, Lease, Priority, State, Token
 from gopher_node.store import replies
+from gopher_node.store.scripts import Run
 from gopher_node.store.values import Beat, Beaten, Claimed, Pool
 
 MOST_POOLS = 64  # in which a type may be when a lease call opens one more
 MAX_BEATS = 200
-
-
-class Run(Protocol):
-    """Runs a script until the server answers."""
-
-    def __call__(self, script: str, *arguments: Any, now: int | None = None) -> Awaitable[Any]: ...
+REMEMBERED = 15.0
+"""Seconds for which a claim is known again that nobody repeats but the store, and at least thrice its patience."""
 
 
 def claim_words(
@@ -31,9 +28,9 @@ def claim_words(
     limits: Mapping[str, int] | None = None,
     timeouts: Mapping[str, float] | None = None,
     weights: Mapping[Priority, int] = DEFAULT_WEIGHTS,
-    lease: tuple[Any, Any, Any] = ("", "", ""),
+    lease: tuple[Any, Any, Any, Any] = ("", "", "", ""),
 ) -> list[Any]:
-    """What claim.lua is told, from the pool on. An HTTP claim's `lease` is its ms, the worker, whether it waits."""
+    """What claim.lua is told, from the pool on. `lease` is of HTTP claims: ms, worker, if it waits, memory."""
     named = sorted({*(limits or ()), *(timeouts or ())})
     words: list[Any] = [pool.key, limit, secrets.token_hex(8 * limit)]
     words += [weights[level] for level in sorted(Priority, reverse=True)]
@@ -53,8 +50,10 @@ class Leases:
     They are settled by the store's own verbs.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, patience: float) -> None:
+        """For `patience` seconds the store begins to tell a script again; a try takes up to twice as long."""
         self._run = run
+        self._memory = _ms(max(REMEMBERED, 3 * patience))
 
     async def claim(
         self,
@@ -68,19 +67,22 @@ class Leases:
         timeouts: Mapping[str, float] | None = None,
         weights: Mapping[Priority, int] = DEFAULT_WEIGHTS,
         claim_id: str | None = None,
+        waiter: str | None = None,
         waits: bool = True,
         now: int | None = None,
     ) -> Claimed:
         """
         Take up to `limit` jobs of the pool's types, each under a lease of `lease` seconds. Raises TooManyPools.
 
-        A claim id that has got jobs gets those again that it still holds, and no others. While it has got none it may
-        claim again, to go on waiting. With `waits` it registers, when there is nothing, for a wake-up of
-        `Store.wait_for_work`, and must ask again within a minute; without, it leaves no registration behind.
+        A `claim_id` that has got jobs gets those again that it still holds, and no others as long as they run. While it
+        has got none it may claim again, to go on waiting. Whoever will not repeat a claim gives none; to go on waiting
+        it then needs a `waiter`, an id that is not used again once it got jobs. With `waits` a claim registers, when
+        there is nothing, for a wake-up of `Store.wait_for_work`, and must ask again within 15 seconds; without, it
+        leaves no registration behind.
         """
-        holder = (_ms(lease), _name(worker), "1" if waits else "")
+        holder = (_ms(lease), _name(worker), "1" if waits else "", self._memory)
         words = claim_words(pool, limit, timeout=timeout, grace=grace, timeouts=timeouts, weights=weights, lease=holder)
-        arguments = [_session(claim_id), uuid.uuid4().hex, *words]
+        arguments = [_session(claim_id, waiter), uuid.uuid4().hex, *words]
         answer = await self._run("claim", *arguments, now=now)
         if answer[0] == b"no-pool":
             if not await self._run("open_pool", pool.key, MOST_POOLS, *pool.types, now=now):
@@ -111,7 +113,12 @@ class Leases:
             raise JobNotFound(f"There is no job {id}.")
         if isinstance(answer, bytes):
             state = answer.decode()
-            raise InvalidState(state, f"Job {id} is {state}; only a job that is enqueued can be claimed.")
+            why = (
+                " again: this claim has had it, and does not get it a second time"
+                if state == State.ENQUEUED
+                else "; only a job that is enqueued can be claimed"
+            )
+            raise InvalidState(state, f"Job {id} is {state}{why}.")
         return replies.lease_of_job(answer)
 
     async def open_token(self, id: str) -> Token | None:
@@ -133,8 +140,12 @@ class Leases:
         for beat in beats:
             length = "" if beat.lease is None else _ms(beat.lease)
             words += [*replies.token_words(beat.token), length, beat.progress or b""]
-        answers = await self._run("heartbeat", len(beats), *words, now=now)
+        answers = await self._run("renew_leases", len(beats), self._memory, *words, now=now)
         return [None if answer is None else Beaten(answer[0], bool(answer[1])) for answer in answers]
+
+    async def pass_on(self, pool: Pool) -> None:
+        """Give back a wake-up of `Store.wait_for_work` that was had, or may have been, and is of no use any more."""
+        await self._run("pass_on", pool.key)
 
     async def count_error(self, token: Lease | Token) -> int | None:
         """
@@ -145,9 +156,9 @@ class Leases:
         return await self._run("count_error", *replies.token_words(token))
 
 
-def _session(claim_id: str | None) -> str:
-    # So that no caller's id is ever a node's session.
-    return f"http-{claim_id or uuid.uuid4().hex}"
+def _session(claim_id: str | None, waiter: str | None = None) -> str:
+    # So that no caller's id is ever a node's session, and claim.lua knows which claims may be repeated.
+    return f"http-key-{claim_id}" if claim_id else f"http-{waiter or uuid.uuid4().hex}"
 
 
 def _name(worker: str) -> str:

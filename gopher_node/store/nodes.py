@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from gopher_node.store.leases import Run
+from gopher_node.store.scripts import Run
 
 
 class Nodes:

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from gopher_node.errors import InvalidState, JobNotFound
 from gopher_node.job import FINAL_STATES, Job, Priority, State
+from gopher_node.store.scripts import Run
 from gopher_node.store.values import Acted, JobFilter
 
 MAX_STEP = 200  # jobs that one step changes at most
 
 Verb = Literal["cancel", "retry", "delete", "run_now"]
-Run = Callable[..., Awaitable[Any]]
 Find = Callable[[JobFilter, int, str | None], Awaitable[tuple[list[str], str | None]]]
 
 
@@ -126,7 +126,7 @@ class Operating:
         return Acted(count, len(ids), f"{stages[stage][0]}.{at or ''}" if stage < len(stages) else None)
 
     async def act_on(self, verb: Verb, ids: Sequence[str], states: tuple[State, ...], now: int | None = None) -> int:
-        answers = await self._apply(verb, states, list(ids), now) if ids else []
+        answers = await self._apply(verb, states, list(dict.fromkeys(ids)), now) if ids else []
         return sum(1 for answer in answers if answer is not None and answer[0] != answer[1])
 
     async def retry_failed(self, type: str | None) -> int:

@@ -17,7 +17,7 @@ _SCORE = re.compile(r"-?[0-9]+(\.[0-9]+)?(e\+?[0-9]+)?")
 
 
 def new_job_fields(job: NewJob) -> tuple[Any, ...]:
-    """The thirteen fields of a new job, in the order of `store_job` in prelude.lua."""
+    """The thirteen fields of a new job, in the order of `store_job` in storing.lua."""
     return (
         job.id,
         job.type,

@@ -7,9 +7,10 @@ import hashlib
 import random
 import re
 import time
+from collections.abc import Awaitable
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
 from gopher_node.errors import OutcomeUnknown, StoreUnavailable
 from gopher_node.store.connections import Connections, ServerRefusal
@@ -30,6 +31,12 @@ def source(name: str, flags: bool = True) -> str:
     shared = ["prelude", *(used[1].split() if used else ())]
     steps = [(folder / f"{part}.lua").read_text() for part in shared]
     return (first + "\n" if flags else "") + "".join(steps) + body
+
+
+class Run(Protocol):
+    """Runs a script until the server answers. `now`, in epoch ms, stands in for the server's clock."""
+
+    def __call__(self, script: str, *arguments: Any, now: int | None = None) -> Awaitable[Any]: ...
 
 
 class Scripts:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from gopher_node.errors import JobNotFound, SessionLost, UnusableStore
+from gopher_node.errors import InvalidState, JobNotFound, SessionLost, UnusableStore
 from gopher_node.job import DEFAULT_WEIGHTS, Job, Lease, NewJob, Priority, State, Token
 from gopher_node.store import replies, server
 from gopher_node.store.connections import Connections
@@ -76,7 +76,7 @@ class Store:
         # Told, in seconds from now, when a job is stored that is due later: the node's scheduler sets its alarm by it.
         self.on_scheduled: Callable[[float], None] = lambda due_in: None
         self.on_trouble: Callable[[Exception], None] = lambda error: None  # told what the listener did not foresee
-        self.leases = Leases(self._run)
+        self.leases = Leases(self._run, patience)
         self.keys = Keys(self._run, self._scripts.run, self._listener)
         self.nodes = Nodes(self._run)
         self.history = History(self._run)
@@ -179,11 +179,15 @@ class Store:
         return await self._connections.wait("BLPOP", key, f"{timeout:.3f}", patience=timeout) is not None
 
     async def complete(
-        self, lease: Lease | Token, result: bytes = b"null", follow_ups: Sequence[NewJob] = ()
+        self, lease: Lease | Token, result: bytes = b"null", follow_ups: Sequence[NewJob] = (), *, mark: str = ""
     ) -> State | None:
-        """Settle a run that succeeded, and create its follow-up jobs in the same step. None: the lease is stale."""
+        """
+        Settle a run that succeeded, and create its follow-up jobs in the same step. None: the lease is stale.
+
+        A `mark` of all that is told lets a repeat be told from another completion, which raises InvalidState.
+        """
         # What was settled before is told the state it got then, whatever is said now; so by each of these verbs.
-        return await self._settle("complete", lease, result, follow_ups=follow_ups)
+        return await self._settle("complete", lease, result, follow_ups=follow_ups, mark=mark)
 
     async def retry(self, lease: Lease | Token, error: bytes, delay: float) -> State | None:
         """Settle a run that failed: again in `delay` seconds, or failed for good when no retries are left."""
@@ -202,12 +206,22 @@ class Store:
         return await self._settle("cancelled", lease, error)
 
     async def _settle(
-        self, outcome: str, lease: Lease | Token, body: bytes, *, delay_ms: int = 0, follow_ups: Sequence[NewJob] = ()
+        self,
+        outcome: str,
+        lease: Lease | Token,
+        body: bytes,
+        *,
+        delay_ms: int = 0,
+        follow_ups: Sequence[NewJob] = (),
+        mark: str = "",
     ) -> State | None:
-        settlement: list[Any] = [outcome, *replies.token_words(lease), body, delay_ms, len(follow_ups)]
+        said = mark if outcome == "complete" else delay_ms
+        settlement: list[Any] = [outcome, *replies.token_words(lease), body, said, len(follow_ups)]
         for job in follow_ups:
             settlement += replies.new_job_fields(job)
         answer = await self._settlements.call(tuple(settlement))
+        if answer == b"other":
+            raise InvalidState(State.COMPLETED, "This run was settled before, with another outcome.")
         if answer == b"scheduled":
             self.on_scheduled(delay_ms / 1000)
         elif answer == b"completed" and any(job.due_ms or job.delay_ms for job in follow_ups):
@@ -230,8 +244,9 @@ class Store:
         count, next_due_ms, now_ms = await self._run("promote", limit, now=now)
         return Promoted(count, None if next_due_ms is None else max(0.0, (next_due_ms - now_ms) / 1000))
 
-    async def survey(self, limit: int = 200, *, now: int | None = None) -> Survey:
-        return replies.survey(await self._run("survey", limit, now=now))
+    async def survey(self, limit: int = 200, ahead_ms: int = 0, passed: int = 0, *, now: int | None = None) -> Survey:
+        """The sessions, and up to `limit` runs whose lease ends within `ahead_ms`, but for the first `passed`."""
+        return replies.survey(await self._run("survey", limit, ahead_ms, passed, now=now))
 
     async def reap_session(self, session_id: str, renewals: int, *, now: int | None = None) -> int:
         """Take back all jobs of a session that still stands at `renewals`. Returns how many."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -13,6 +13,7 @@ from gopher_node.errors import JobExists, KeyReused
 from gopher_node.job import NewJob, State
 from gopher_node.store import replies
 from gopher_node.store.group_commit import GroupCommit
+from gopher_node.store.scripts import Run
 from gopher_node.store.values import Once, Submitted
 
 MAX_BULK = 1000
@@ -70,9 +71,7 @@ def _ids(jobs: Sequence[NewJob], seed: str) -> list[str]:
 class Submitting:
     """Stores new jobs. Concurrent single ones share a request; `stored` is told in how many ms the earliest is due."""
 
-    def __init__(
-        self, run: Callable[..., Awaitable[Any]], window: Callable[[], float], stored: Callable[[int], None]
-    ) -> None:
+    def __init__(self, run: Run, window: Callable[[], float], stored: Callable[[int], None]) -> None:
         self._run = run
         self._window = window
         self._stored = stored

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 
 from gopher_node.job import FINAL_STATES, Job, State
-from gopher_node.store.leases import Run
 from gopher_node.store.listening import Listener
+from gopher_node.store.scripts import Run
 from gopher_node.store.values import Session
 
 

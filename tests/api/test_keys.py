@@ -351,3 +351,31 @@ async def test_a_use_that_could_not_be_told_is_kept(locked, store, monkeypatch):
 
     (record,) = await store.keys.all()
     assert record.last_used_ms
+
+
+async def test_a_use_that_is_being_told_when_the_node_stops_is_told_again(locked, store, monkeypatch):
+    """As the last thing that is done with the keys."""
+    made = await make(locked)
+    await status(locked, made["key"])
+    touch = store.keys.touch
+    began = asyncio.Event()
+
+    async def hang_once(used: dict[str, int]) -> None:
+        if began.is_set():
+            return await touch(used)
+        began.set()
+        return await asyncio.Future()
+
+    monkeypatch.setattr(store.keys, "touch", hang_once)
+    monkeypatch.setattr("gopher_node.api.key_ring.LOOK_EVERY", 0.0)
+    keys = KeyRing(store.keys, (), lambda error: None)
+    await keys.look()
+    assert keys.find(made["key"])
+    running = asyncio.create_task(keys.run())
+    await began.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    (record,) = await store.keys.all()
+    assert record.last_used_ms

@@ -63,6 +63,14 @@ class TestClaim:
         assert lease["token"].startswith(f"{id}.1.")
         assert (job["status"], job["node"]) == ("processing", "http:crane-1")
         assert lease["job"]["node"] == job["node"]
+        assert lease["job"]["started_at"] == job["started_at"] >= job["created_at"]
+
+    async def test_job_that_is_told_again_began_when_it_did(self, api: Api) -> None:
+        await api.submit()
+        key = {"Idempotency-Key": "k"}
+        for _ in range(2):
+            (lease,) = (await api.post(LEASES, {"types": ["unserved"]}, headers=key)).json["items"]
+            assert lease["job"]["started_at"] == (await job_of(api, lease))["started_at"]
 
     async def test_as_many_as_wanted_and_of_the_wanted_types(self, api: Api) -> None:
         for type in ("a", "a", "a", "b", "c"):
@@ -230,12 +238,11 @@ class TestComplete:
         assert all(UUID.fullmatch(id) for id in first.json["follow_ups"])
         assert await api.stored() == 4
 
-    async def test_follow_ups_may_have_ids_of_their_own(self, api: Api) -> None:
+    async def test_a_follow_up_may_leave_its_id_open(self, api: Api) -> None:
         lease = await claim_one(api)
-        id = str(uuid.uuid4())
-        answer = await tell(api, lease["token"], "complete", {"follow_ups": [{"type": "next", "job_id": id}]})
+        answer = await tell(api, lease["token"], "complete", {"follow_ups": [{"type": "next", "job_id": None}]})
 
-        assert answer.json["follow_ups"] == [id]
+        (id,) = answer.json["follow_ups"]
         assert (await api.get(f"/api/v1/jobs/{id}")).json["status"] == "enqueued"
 
     @pytest.mark.parametrize(
@@ -244,6 +251,7 @@ class TestComplete:
             ([{"type": "next"}, {"type": "greet", "payload": {}}], "/follow_ups/1/payload/name", "invalid-job"),
             ([{"type": "a b"}], "/follow_ups/0/type", "invalid-job"),
             ([{"type": "next", "nonsense": 1}], "/follow_ups/0/nonsense", "invalid-job"),
+            ([{"type": "next"}, {"type": "next", "job_id": str(uuid.UUID(int=7))}], "/follow_ups/1/job_id", "invalid-job"),
             ([1], "/follow_ups/0", "invalid-job"),
             ({"type": "next"}, "/follow_ups", "invalid-job"),
             ([{"type": "next"}] * 101, "/follow_ups", "out-of-range"),

@@ -23,6 +23,7 @@ from gopher_node.job import Lease, NewJob, State
 from gopher_node.settings import WorkerSettings
 from gopher_node.store import Claimed, Pool, Store
 from tests.api.conftest import Api
+from tests.store.keyspace import dump
 
 LEASES = "/api/v1/leases"
 
@@ -44,7 +45,7 @@ class CountingStore:
         self.leases = self
 
     async def claim(self, pool: Pool, limit: int, **options: Any) -> Claimed:
-        await self._tell(lambda: self.asked.append(options["claim_id"]))
+        await self._tell(lambda: self.asked.append(options["waiter"]))
         if self.trouble is not None:
             raise self.trouble
         claimed = await self._store.leases.claim(pool, limit, **options)
@@ -60,6 +61,9 @@ class CountingStore:
             return await self._store.wait_for_work(pool, timeout)
         finally:
             self.listening -= 1
+
+    async def pass_on(self, pool: Pool) -> None:
+        await self._store.leases.pass_on(pool)
 
     async def release(self, lease: Lease) -> State | None:
         state = await self._store.release(lease)
@@ -106,6 +110,16 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+
+@contextlib.asynccontextmanager
+async def two_nodes(store: CountingStore) -> AsyncIterator[tuple[LongPoll, LongPoll]]:
+    """They look by themselves so seldom that only a wake-up can have come."""
+    settings = WorkerSettings(poll_interval=60.0)
+    first, second = (LongPoll(store, Registry(), settings) for _ in range(2))  # type: ignore[arg-type]
+    yield first, second
+    await first.close()
+    await second.close()
 
 
 async def gone(task: asyncio.Task[Any]) -> None:
@@ -210,6 +224,21 @@ class TestLine:
         async with asyncio.timeout(2):
             assert (await task)[0].job.id == id
 
+    async def test_line_asks_again_before_the_store_forgets_it(self, counting: CountingStore) -> None:
+        """However seldom nodes look by themselves."""
+        patience: list[float] = []
+
+        async def listen(pool: Pool, timeout: float) -> bool:
+            patience.append(timeout)
+            return False
+
+        counting.wait_for_work = listen  # type: ignore[method-assign]
+        poll = LongPoll(counting, Registry(), WorkerSettings(poll_interval=60.0))  # type: ignore[arg-type]
+        assert not await poll.listen(Pool.of(["a"]))
+        await poll.close()
+
+        assert 5 < patience[0] <= 10
+
     async def test_nothing_is_asked_while_nobody_waits(self, poll: LongPoll, counting: CountingStore) -> None:
         await poll.claim(order(), 0.05)
         asked, listened = len(counting.asked), counting.listened
@@ -268,37 +297,96 @@ class TestGone:
         assert counting.released == [id]
 
     async def test_repeat_of_a_claim_with_a_key_has_its_jobs(
-        self, poll: LongPoll, store: Store, counting: CountingStore, monkeypatch: pytest.MonkeyPatch
+        self, poll: LongPoll, store: Store, counting: CountingStore
     ) -> None:
-        """They are not taken from under whoever asks for them a second time."""
-        monkeypatch.setattr(long_poll, "REPEAT_WITHIN", 0.2)
+        """Here or at another node: who lost its caller takes them from under nobody, not even when it drains."""
         counting.gate.clear()
         (id,) = await submit(store)
         task = waiting(poll, id="key", repeatable=True)
-        await counting.until(lambda: counting.asked)
+        await counting.until(lambda: counting.answered)
         await gone(task)
+        second = LongPoll(store, Registry(), WorkerSettings())
+        (elsewhere,) = await second.claim(order(id="key", repeatable=True), 0)
         counting.gate.set()
-        await asyncio.sleep(0.05)
-        (lease,) = await poll.claim(order(id="key", repeatable=True), 0)
-        await asyncio.sleep(0.3)
+        (here,) = await poll.claim(order(id="key", repeatable=True), 0)
+        await poll.close()
+        await second.close()
 
-        assert lease.job.id == id
+        assert elsewhere.token == here.token
         assert (await store.get(id)).state is State.PROCESSING
         assert counting.released == []
 
     async def test_claim_with_a_key_that_is_not_repeated(
-        self, poll: LongPoll, store: Store, counting: CountingStore, monkeypatch: pytest.MonkeyPatch
+        self, poll: LongPoll, store: Store, counting: CountingStore
     ) -> None:
-        monkeypatch.setattr(long_poll, "REPEAT_WITHIN", 0.05)
+        """Its lease ends by itself, at no cost to the job."""
         counting.gate.clear()
         (id,) = await submit(store)
         task = waiting(poll, id="key", repeatable=True)
-        await counting.until(lambda: counting.asked)
+        await counting.until(lambda: counting.answered)
         await gone(task)
         counting.gate.set()
-        await counting.until(lambda: counting.released)
+        await poll.close()
+        survey = await store.survey(now=(await store.survey()).now_ms + 31_000)
+        await store.reap_overdue(survey.overdue)
+        job = await store.get(id)
 
-        assert counting.released == [id]
+        assert (job.state, job.errors, job.crashes) == (State.ENQUEUED, 0, 0)
+        assert counting.released == []
+
+    async def test_claim_without_a_key_is_none_that_could_be_repeated(self, poll: LongPoll, store: Store) -> None:
+        """The store need not remember it for long."""
+        await submit(store, 2)
+        await poll.claim(order(id="once", lease=600.0), 0)
+        await poll.claim(order(id="often", lease=600.0, repeatable=True), 0)
+        found = await dump(store)
+
+        assert found["session:http-once"].ttl <= 15_000
+        assert found["session:http-key-often"].ttl > 600_000
+
+    async def test_wake_up_that_comes_for_nobody_is_another_nodes(
+        self, store: Store, counting: CountingStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A line in which nobody waits any more still listens for a moment."""
+        monkeypatch.setattr(long_poll, "LINGER", 30.0)
+        async with two_nodes(counting) as (first, second):
+            here = waiting(first)
+            await counting.until(lambda: counting.listening == 1)
+            there = waiting(second)
+            await counting.until(lambda: counting.listening == 2)
+            await gone(here)
+            (id,) = await submit(store)
+            async with asyncio.timeout(5):
+                (lease,) = await there
+
+        assert lease.job.id == id
+
+    async def test_wake_up_that_comes_as_a_line_ends_is_another_nodes(
+        self, store: Store, counting: CountingStore
+    ) -> None:
+        """Whoever stops listening may have been woken, and not know it."""
+        listen = counting.wait_for_work
+        taken = asyncio.Event()
+
+        async def lose_the_answer(pool: Pool, timeout: float) -> bool:
+            assert await listen(pool, timeout)
+            taken.set()
+            return await asyncio.Future()
+
+        counting.wait_for_work = lose_the_answer  # type: ignore[method-assign]
+        async with two_nodes(counting) as (first, second):
+            here = waiting(first)
+            await counting.until(lambda: counting.listening == 1)
+            counting.wait_for_work = listen  # type: ignore[method-assign]
+            there = waiting(second)
+            await counting.until(lambda: counting.listening == 2)
+            (id,) = await submit(store)
+            await taken.wait()
+            await gone(here)
+            async with asyncio.timeout(5):
+                (lease,) = await there
+
+        assert lease.job.id == id
 
     async def test_client_that_hangs_up(self, api: Api) -> None:
         """Over a real connection: the jobs that come after are another's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -228,6 +229,24 @@ def test_runs_over_http_are_not_the_nodes_own() -> None:
 
     assert [told[what] for what in COUNTED] == [1, 1, 0, 0]
     assert (told["slots"], told["running"], told["stuck"], told["draining"]) == (8, 2, 1, False)
+
+
+async def test_a_node_without_a_worker_drains_too(api: Api) -> None:
+    """It says so at once, not when it would have reported anyway."""
+    draining = asyncio.Event()
+    reporter = Reporter(api.store, api.events, record("n1", slots=0), None, draining=draining.is_set, every=3600.0)
+    task = asyncio.create_task(reporter.run())
+
+    async def told(expected: bool) -> None:
+        async with asyncio.timeout(10):
+            while [node["draining"] for node in await api.store.nodes.all()] != [expected]:
+                pass
+
+    await told(False)
+    draining.set()
+    await told(True)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_runs_over_http_are_told_apart(api: Api) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -54,3 +56,23 @@ async def test_a_killed_node_is_not_forgotten_at_once(valkey_url: str) -> None:
     assert found["pid"] == node.pid
     assert await store.nodes.all(now=now + 70_000) == []
     await store.close()
+
+
+async def test_a_node_without_a_worker_is_seen_to_drain(valkey_url: str, store: Store) -> None:
+    """While a request is under way."""
+    async with running("--role=api", REDIS_URL=valkey_url, GOPHER_NAMESPACE=store.namespace) as node:
+        assert [one["draining"] for one in await reported(store, 1)] == [False]
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(node.url.rsplit(":", 1)[1]))
+        writer.write(
+            b"POST /api/v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Expect: 100-continue\r\nContent-Length: 19\r\n\r\n"
+        )
+        assert b" 100 " in await reader.readline()
+        node.kill(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            while not (await store.nodes.all())[0]["draining"]:
+                pass
+        writer.close()
+        await node.wait()
+
+        assert await store.nodes.all() == []

@@ -25,7 +25,7 @@ def find_wrong_replies(found: Dump, jobs: Jobs) -> Iterator[str]:
         if name.startswith("reply:") and not re.fullmatch(r"reply:[0-9a-f]{32}", name):
             yield f"{name}: is named by no operation"
     for id, job in jobs.items():
-        if "operation" in job and not re.fullmatch(r"(\w+):(\w*)", job["operation"]):
+        if "operation" in job and not re.fullmatch(r"(\w+):(\w+)", job["operation"]):
             yield f"job:{id}: has the operation {job['operation']!r}"
 
 

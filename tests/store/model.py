@@ -120,15 +120,19 @@ class Model:
     def lapse(self, lives: Iterable[Life]) -> None:
         """Their leases ended. Of those that were never heard of, a few in a row are only released."""
         for life in lives:
-            if life.lease_ms and not life.heard and life.unheard < life.job.max_crashes:
+            unheard = life.unheard
+            if not life.lease_ms or life.heard:
+                self.crash([life])
+            elif unheard < life.job.max_crashes:
                 life.unheard += 1
                 self._back(life, None)
             else:
                 self.crash([life])
+                life.unheard = unheard
 
     def crash(self, lives: Iterable[Life]) -> None:
         for life in lives:
-            life.crashes += 1
+            life.crashes, life.unheard = life.crashes + 1, 0
             if life.crashes > life.job.max_crashes and not life.cancel:
                 self._end(life, State.FAILED)
             else:
@@ -149,6 +153,7 @@ class Model:
 
     def close(self, session: str) -> None:
         for life in self.held(session):
+            life.unheard = 0
             self._back(life, None)
 
     def held(self, session: str) -> list[Life]:

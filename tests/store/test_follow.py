@@ -290,3 +290,19 @@ async def test_only_waited_for(valkey_store: Store) -> None:
     at_end = await cost(valkey_store, lambda: valkey_store.complete(lease))
 
     assert (spent["publish"], at_end["publish"]) == (0, 1)
+
+
+async def test_a_counted_error_is_told(store: Store) -> None:
+    """An error that is counted while its run goes on is a change; that it is told again is none."""
+    await store.submit(NewJob(type=TYPE))
+    (lease,) = (await store.leases.claim(POOL, 1)).leases
+    async with following(store, lease.job.id) as found:
+        await store.leases.count_error(lease)
+        told = await found.next()
+        await store.leases.count_error(lease)
+        await store.complete(lease)
+        last = await found.next()
+
+    assert told is not None
+    assert last is not None
+    assert (told.state, told.errors, last.state) == (State.PROCESSING, 1, State.COMPLETED)

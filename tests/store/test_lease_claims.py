@@ -9,6 +9,7 @@ import pytest
 from gopher_node.errors import TooManyPools
 from gopher_node.job import NewJob, State
 from gopher_node.store import Pool, Store
+from tests.store.conftest import OpenStore
 from tests.store.keyspace import command, differences, dump, prefix
 from tests.store.lives import POOL, TYPE, claim_one
 from tests.store.test_leases import beat, lease_one, time
@@ -110,16 +111,58 @@ async def test_a_claims_id_is_no_nodes_session(store: Store) -> None:
     assert [await store.complete(held), await store.complete(other)] == [None, State.COMPLETED]
 
 
+async def record_lasts(store: Store, session: str) -> int:
+    return await command(store, "PTTL", f"{prefix(store)}session:http-{session}")
+
+
 async def test_a_claims_record_ends(store: Store) -> None:
-    """What a claim is told again by lasts as long as its lease and at least a minute, and no longer."""
-    await store.submit_many([NewJob(type=TYPE) for _ in range(2)])
+    """What nobody can repeat but the store, or got nothing, is soon forgotten; what has a key lasts as its leases."""
+    await store.submit_many([NewJob(type=TYPE) for _ in range(4)])
+    await store.leases.claim(POOL, 1, waiter="once", lease=3600.0)
     for name, lease in (("short", 5.0), ("long", 600.0)):
         await lease_one(store, claim_id=name, lease=lease)
+    await store.leases.claim(Pool.of(["none"]), 1, claim_id="empty", lease=3600.0)
 
-    lasts = [await command(store, "PTTL", f"{prefix(store)}session:http-{name}") for name in ("short", "long")]
+    lasts = [await record_lasts(store, name) for name in ("once", "key-empty", "key-short", "key-long")]
 
-    assert 55_000 < lasts[0] <= 60_000
-    assert 595_000 < lasts[1] <= 600_000
+    assert [round(ms, -3) for ms in lasts] == [15_000, 15_000, 20_000, 615_000]
+
+
+async def test_an_impatient_stores_claims_are_not_forgotten_before_it_is(open_store: OpenStore) -> None:
+    """A store that repeats for longer is remembered for longer."""
+    store = await open_store(patience=60.0)
+    await store.submit(NewJob(type=TYPE))
+    await store.leases.claim(POOL, 1, waiter="once")
+
+    assert await record_lasts(store, "once") > 170_000
+
+
+async def test_a_claim_with_a_key_is_remembered_as_long_as_its_jobs_run(store: Store) -> None:
+    """Each heartbeat keeps the claim of its job: repeated late, that gets no others."""
+    now = await time(store)
+    await store.submit_many([NewJob(type=TYPE) for _ in range(4)])
+    one, two = (await store.leases.claim(POOL, 2, claim_id="one", lease=5.0, now=now)).leases
+    other = (await store.leases.claim(POOL, 1, waiter="other", lease=5.0, now=now)).leases[0]
+
+    await beat(store, one, now, lease=200.0)
+    await beat(store, two, now)
+    await beat(store, other, now, lease=200.0)
+
+    assert 214_000 < await record_lasts(store, "key-one") <= 215_000
+    assert await record_lasts(store, "other") <= 15_000
+    again = await store.leases.claim(POOL, 2, claim_id="one", now=now + 100_000)
+    assert {lease.token for lease in again.leases} == {one.token, two.token}
+
+
+async def test_a_heartbeat_makes_no_record(store: Store) -> None:
+    """Nothing is left behind for a claim that is forgotten already."""
+    await store.submit(NewJob(type=TYPE))
+    lease = await lease_one(store, claim_id="one")
+    await command(store, "DEL", f"{prefix(store)}session:http-key-one")
+
+    assert await beat(store, lease, await time(store)) is not None
+
+    assert await record_lasts(store, "key-one") == -2
 
 
 # Waiting
@@ -158,16 +201,16 @@ async def test_who_does_not_wait_leaves_no_registration(store: Store) -> None:
 
 
 async def test_registrations_of_the_gone_end(store: Store) -> None:
-    """What lease calls that never came back had registered goes after a minute; a node's registration stays."""
+    """What lease calls that never came back had registered goes after 15 seconds; a node's registration stays."""
     now = await time(store)
     session = await store.open_session("node", 15.0)
     await store.claim(session, POOL, 1, now=now)
     for _ in range(5):
         await store.leases.claim(POOL, 1, now=now)
 
-    await store.leases.claim(POOL, 1, claim_id="one", now=now + 60_000)
+    await store.leases.claim(POOL, 1, claim_id="one", now=now + 14_000)
     assert await waiting(store) == 7
-    await store.leases.claim(POOL, 1, claim_id="one", now=now + 71_000)
+    await store.leases.claim(POOL, 1, claim_id="one", now=now + 16_000)
 
     assert await waiting(store) == 2
 
@@ -182,6 +225,23 @@ async def test_tokens_that_nobody_takes_do_not_pile_up(valkey_store: Store) -> N
 
     assert await command(store, "LLEN", f"{start}wake:{POOL.key}") == 1000
     assert await command(store, "PTTL", f"{start}wake:{POOL.key}") > 0
+
+
+async def test_a_wake_up_is_passed_on(store: Store) -> None:
+    """Whoever took one in vain leaves one to others while there is work, and no more than one."""
+    await store.leases.claim(POOL, 1)
+    await store.leases.pass_on(POOL)
+    assert not await store.wait_for_work(POOL, 0.01)
+    await store.submit(NewJob(type=TYPE))
+    assert await store.wait_for_work(POOL, 1.0)
+    echo = Echo(store)
+
+    await store.leases.pass_on(POOL)
+
+    assert echo.faults == []
+    assert 0 < await command(store, "PTTL", f"{prefix(store)}wake:{POOL.key}") <= 10_000
+    assert await store.wait_for_work(POOL, 1.0)
+    assert not await store.wait_for_work(POOL, 0.01)
 
 
 # Pools
@@ -213,3 +273,20 @@ async def test_a_node_always_gets_its_pool(store: Store) -> None:
     claimed = await store.claim(await store.open_session("node", 15.0), Pool.of(["common"]), 1)
 
     assert len(claimed.leases) == 1
+
+
+async def test_there_is_a_bounded_number_of_pools(store: Store) -> None:
+    """Of sets of types that have nothing in common too; those that are open stay, and a node always gets its own."""
+    await store.leases.claim(Pool.of(["first"]), 1)
+    start, now = prefix(store), await time(store)
+    await command(store, "ZADD", f"{start}pools", *[word for n in range(998) for word in (now, f"other{n}")])
+    await store.leases.claim(Pool.of(["last"]), 1)
+    before = await dump(store)
+
+    with pytest.raises(TooManyPools):
+        await store.leases.claim(Pool.of(["more"]), 1)
+
+    assert differences(before, await dump(store)) == []
+    await store.submit_many([NewJob(type="first"), NewJob(type="more")])
+    assert len((await store.leases.claim(Pool.of(["first"]), 1)).leases) == 1
+    assert len((await store.claim(await store.open_session("node", 15.0), Pool.of(["more"]), 1)).leases) == 1

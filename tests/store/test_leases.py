@@ -77,7 +77,19 @@ async def test_a_lease_is_not_released_for_ever(store: Store) -> None:
     assert story(found) == [("released", UNHEARD), ("crashed", UNHEARD), ("crashed", UNHEARD)]
 
 
-@pytest.mark.parametrize("sign", ["heartbeat", "release", "retry", "a node's release", "requeue"])
+@pytest.mark.parametrize(
+    "sign",
+    [
+        "heartbeat",
+        "release",
+        "retry",
+        "a node's release",
+        "a node's end",
+        "a node's death",
+        "a node's delay",
+        "requeue",
+    ],
+)
 async def test_a_sign_of_life_begins_the_row_anew(store: Store, sign: str) -> None:
     """Once a worker of the job was heard of, or an operator retried it, leases may end unheard again."""
     now = await time(store)
@@ -96,6 +108,13 @@ async def test_a_sign_of_life_begins_the_row_anew(store: Store, sign: str) -> No
             await store.retry(await lease_one(store), ERROR, 0.0)
         case "a node's release":
             await store.release(await claim_one(store, await store.open_session("node", 15.0)))
+        case "a node's end" | "a node's death":
+            session = await store.open_session("node", 15.0)
+            await claim_one(store, session)
+            await (store.close_session(session) if sign == "a node's end" else store.reap_session(session.id, 0))
+        case "a node's delay":
+            await claim_one(store, await store.open_session("node", 15.0), now=now)
+            await lapse(store, now + 1_000_000)
         case _:
             await store.cancel(job.id)
             await store.requeue(job.id)
@@ -313,3 +332,18 @@ async def test_nodes_and_http_workers_share_a_queue(store: Store) -> None:
 
     states = [(await store.get(lease.job.id)).state for lease in by_node + by_http]
     assert states == [State.COMPLETED, State.ENQUEUED, State.ENQUEUED, State.COMPLETED] + [State.PROCESSING] * 2
+
+
+async def test_an_end_that_the_clock_was_set_back_before(store: Store) -> None:
+    """A survey tells of leases that end after its time when it is asked to look ahead, and they can be taken back."""
+    now = await time(store)
+    await store.submit_many([NewJob(type=TYPE) for _ in range(3)])
+    await store.leases.claim(POOL, 2, now=now + 3_600_000, timeout=7200.0)
+    await store.leases.claim(POOL, 1, now=now + 3_700_000, timeout=7200.0)
+
+    assert (await store.survey(now=now + 40_000)).overdue == []
+    first = (await store.survey(1, 3_600_000, now=now + 40_000)).overdue
+    others = (await store.survey(5, 3_600_000, 1, now=now + 40_000)).overdue
+
+    assert [run.deadline_ms for run in first + others] == [now + 3_630_000] * 2
+    assert await store.reap_overdue([*first, *others], now=now + 40_000) == 2

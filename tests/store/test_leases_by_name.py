@@ -65,7 +65,7 @@ async def test_only_an_enqueued_job_can_be_claimed(store: Store, state: str) -> 
             await store.complete(lease)
     before = await dump(store)
 
-    with pytest.raises(InvalidState) as caught:
+    with pytest.raises(InvalidState, match=f"is {state}; only a job that is enqueued") as caught:
         await store.leases.claim_job("this")
 
     assert caught.value.state == state
@@ -88,7 +88,7 @@ async def test_a_claim_of_a_job_told_again(store: Store) -> None:
     with pytest.raises(InvalidState):
         await store.leases.claim_job("this", claim_id="two")
     await store.release(first)
-    with pytest.raises(InvalidState):
+    with pytest.raises(InvalidState, match="is enqueued again: this claim has had it"):
         await store.leases.claim_job("this", claim_id="one")
     assert (await store.leases.claim_job("this", claim_id="two")).job.attempt == 2
 

@@ -299,3 +299,12 @@ async def test_cursors(store: Store) -> None:
             await store.act("cancel", JobFilter(), cursor)
     acted = await store.act("cancel", JobFilter(states=(State.FAILED,)))
     assert (acted.count, acted.looked_at, acted.next_cursor) == (0, 0, None)
+
+
+async def test_ids_that_are_named_twice(store: Store) -> None:
+    """A job that is named twice is changed once, and counted once."""
+    await fill(store, "job", 2)
+    ids = ["job-1", "job-2", "job-1"]
+
+    assert await store.act_on("cancel", ids, (State.ENQUEUED,)) == 2
+    assert await store.act_on("delete", ids, (State.CANCELLED,)) == 2

@@ -111,6 +111,16 @@ async def test_only_pools_that_nobody_uses_are_forgotten(store: Store) -> None:
     assert await take(store, session, A, 5, now=now + 700_001) == ids[1:]
 
 
+async def test_all_pools_that_nobody_uses_are_forgotten(store: Store) -> None:
+    """However many lease calls there are for types of their own, a step takes as many pools as jobs."""
+    now = (await store.survey()).now_ms
+    for n in range(25):
+        await store.leases.claim(Pool.of([f"type-{n}"]), 1, waits=False, now=now)
+
+    assert [await store.prune(20, now=now + 601_000) for _ in range(3)] == [20, 5, 0]
+    assert (await store.stats()).pools == 0
+
+
 # Wake-ups
 
 

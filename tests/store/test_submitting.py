@@ -11,6 +11,7 @@ import pytest
 from gopher_node.errors import JobExists, JobNotFound, KeyReused
 from gopher_node.job import NewJob, State
 from gopher_node.store import Once, Retention, Store, Submitted
+from tests.store import consistency
 from tests.store.conftest import OpenStore
 from tests.store.keyspace import command, differences, dump, prefix
 from tests.store.lives import POOL, TYPE, claim_one
@@ -265,3 +266,39 @@ async def test_a_walk_of_keys_and_ids(store: Store) -> None:
     assert await count_jobs(store) == len(ids)
     with pytest.raises(JobNotFound):
         await store.get("id-never")
+
+
+async def test_told_twice_after_an_operator(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repeat of our own submit is known by what the job keeps from it, whatever was done to the job since."""
+    told: list[tuple[Any, ...]] = []
+    run = store._scripts.run
+
+    async def remember(name: str, *words: Any, **options: Any) -> Any:
+        told.append((name, *words))
+        return await run(name, *words, **options)
+
+    monkeypatch.setattr(store._scripts, "run", remember)
+    job = twin(id="chosen", client_id=True, delay_ms=60_000)
+    await store.submit(job)
+    await store.run_now("chosen")
+    await store.edit("chosen", delay_ms=1000)
+    before = await dump(store)
+
+    (again,) = await store._run(*told[0])
+
+    assert again[0] == b"stored"
+    assert differences(before, await dump(store)) == []
+    with pytest.raises(JobExists):
+        await store.submit(job)
+
+
+async def test_a_key_that_holds_no_time_at_all(open_store: OpenStore) -> None:
+    """A window of nothing does not make a script fail that has begun to write."""
+    store = await open_store(retention=Retention(idempotency=0.0))
+
+    await asyncio.gather(
+        store.submit(twin()), store.submit(twin(), ONCE), store.submit_many([twin()], once=Once("k", ""))
+    )
+
+    assert await count_jobs(store) == 3
+    await consistency.check(store)

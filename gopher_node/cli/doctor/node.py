@@ -120,7 +120,7 @@ def _check_clock(health: HealthView, began: float, ended: float) -> Iterator[Fin
 _MENDS = {
     "store": "See that its server runs and that REDIS_URL is right; the node goes on by itself when it is back.",
     "worker": "See whether the store is slow or the node overloaded; a restart of the node helps if it stays so.",
-    "draining": "It is being stopped; send jobs to another node, or start it again.",
+    "accepting": "It is being stopped; send jobs to another node, or start it again.",
     "started": "Wait; if it stays so, its log says what it waits for.",
     "node": "Restart it, and look at its log for the reason.",
 }

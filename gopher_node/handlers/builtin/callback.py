@@ -8,14 +8,17 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import Field, JsonValue, StringConstraints
 
-from gopher_node.errors import Fail
+from gopher_node.errors import Fail, Retry
 from gopher_node.handlers.builtin.addresses import MAX_URL, callback_refusal
 from gopher_node.handlers.builtin.delivery import Outgoing, message_headers
 from gopher_node.handlers.builtin.payloads import Payload
 from gopher_node.handlers.context import JobContext
+from gopher_node.job import RetryPolicy
 
 TYPE = "job_callback"
 TIMEOUT = 5.0
+# With the store's CALLBACK_RETRIES that is more than a day on average: longer than a receiver's deploy or outage.
+RETRY = RetryPolicy(base=120.0, cap=43_200.0)
 
 Milliseconds = Annotated[int, Field(ge=0, le=253_402_300_799_999)]
 
@@ -43,14 +46,16 @@ async def call_back(ctx: JobContext, payload: Callback) -> dict[str, Any]:
         # It passed when the job was submitted, perhaps by a node whose WEBHOOK_ALLOW is another.
         raise Fail(f"The callback_url {refusal}.", code="address-refused")
     body = orjson.dumps(_message(payload)).decode()
-    answer = await Outgoing.of(ctx).send(
-        "POST",
-        payload.url,
-        body=body.encode(),
-        headers=message_headers(settings.secret, "WEBHOOK_SECRET", ctx.idempotency_key, body),
-        timeout=TIMEOUT,
-        trusted=False,
-    )
+    headers = message_headers(settings.secret, "WEBHOOK_SECRET", ctx.idempotency_key, body)
+    try:
+        answer = await Outgoing.of(ctx).send(
+            "POST", payload.url, body=body.encode(), headers=headers, timeout=TIMEOUT, trusted=False
+        )
+    except Retry as retry:
+        # Not before the receiver wishes; but a proxy's "Retry-After: 5" must not use up all retries within a minute.
+        asked = retry.after if isinstance(retry.after, float) else 0.0
+        retry.after = max(asked, RETRY.delay(ctx.attempt))
+        raise
     return {"status": answer.status, "signed": settings.secret is not None}
 
 

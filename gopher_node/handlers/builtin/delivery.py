@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from binascii import Error as NotBase64
 from collections.abc import Mapping
@@ -112,11 +113,11 @@ class Outgoing:
         except AddressRefused as error:
             raise Fail(f"{place} is refused: {error}", code="address-refused") from None
         except TimeoutError:
-            raise Retry(f"{place} did not answer within {timeout or CONNECT_TIMEOUT:g} s.") from None
+            raise Retry(f"{place} did not answer within {timeout or CONNECT_TIMEOUT:g} s.", code="timeout") from None
         except aiohttp.InvalidURL as error:
             raise Fail(f"{place} is no address that can be called: {error}", code="address-refused") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise Retry(f"{place} cannot be reached: {error}") from error
+            raise Retry(f"{place} cannot be reached: {_reason(error)}", code="unreachable") from error
         _judge(place, answer, retry_after)
         return answer
 
@@ -171,6 +172,15 @@ def _check_literal(url: URL, allow: list[Allowed]) -> None:
         return
 
 
+def _reason(error: Exception) -> str:
+    """Why a connection failed, without what aiohttp says of its own options ("ssl:default", also for plain HTTP)."""
+    cause = getattr(error, "os_error", None)
+    if isinstance(error, aiohttp.ClientSSLError) or not isinstance(cause, OSError):
+        return str(error).replace(" ssl:default", "") or type(error).__name__
+    # Resolvers number their errors from -1 downwards.
+    return os.strerror(cause.errno) if (cause.errno or 0) > 0 else cause.strerror or str(cause)
+
+
 def _is_json(response: aiohttp.ClientResponse) -> bool:
     # One that came compressed, though nobody asked for that, stays packed and is no JSON.
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -197,7 +207,7 @@ def _judge(place: str, answer: Answer, retry_after: str | None) -> None:
     said = answer.text()[:200].strip()
     message = f"{place} answered {answer.status}" + (f": {said}" if said else "")
     if answer.status in TRANSIENT or answer.status >= 500:
-        raise Retry(message, after=_seconds(retry_after))
+        raise Retry(message, after=_seconds(retry_after), code="http-error")
     if 300 <= answer.status < 400:
         raise Fail(f"{message} (redirects are not followed: give the final address)", code="redirect-refused")
     raise Fail(message, code="gone" if answer.status == 410 else "http-error")

@@ -26,23 +26,14 @@ local function cancel_one(id)
     return {told, 'cancelling'}
   end
   if not wanted[state] or state == 'completed' or state == 'failed' or state == 'cancelled' then return {state, state} end
-  if state == 'enqueued' then
-    call('ZREM', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. (job[4] or ''), id)
-    tidy_lane(priority, kind, job[4] or '')
-  elseif state == 'scheduled' then
-    call('ZREM', P .. 'due', id)
-  else
-    call('ZREM', P .. 'blocked', id)
-  end
+  leave_place(id, state, kind, priority, job[4] or '')
   call('HSET', key, 'state', 'cancelled', 'finished', now, 'operation', operation .. ':' .. state)
-  count(state, priority, kind, -1)
-  finish(id, kind, priority, 'cancelled', tonumber(job[6] or nil), job[10])
-  if job[7] then tell_watchers(id) end
+  finish(id, kind, priority, 'cancelled', tonumber(job[6] or nil), job[10], job[7])
   return {state, 'cancelled'}
 end
 
 local answers = {}
 for n = 4, #ARGV do answers[n - 3] = cancel_one(ARGV[n]) end
-commit_finals()
+commit_ends()
 commit()
 return answers

@@ -6,17 +6,19 @@
 --   ARGV[4] pool; ARGV[5] limit; ARGV[6] nonces, 16 characters a job
 --   ARGV[7..10] weights of urgent, high, normal, low
 --   ARGV[11] ms from claim to hard deadline for types not named below; ARGV[12] ms beyond a job's own timeout
---   ARGV[13..15] '' three times; for an HTTP claim: ms of the lease, who works, '1' if it will wait when it gets nothing
---   ARGV[16] number of types named; then for each: type, free slots or '', ms to hard deadline or ''
--- An HTTP claim needs no session: it is one, by an id that is the caller's. Once it has got jobs, that id gets no others,
--- but those that it still holds again; while it has got none, it may be told again with a new ARGV[3].
+--   ARGV[13..16] '' four times; for an HTTP claim: ms of the lease, who works, '1' if it will wait when it gets nothing,
+--     ms for which it is remembered although nobody can repeat it but who told it
+--   ARGV[17] number of types named; then for each: type, free slots or '', ms to hard deadline or ''
+-- An HTTP claim needs no session: it is one. Once it has got jobs, it gets no others, but those that it still holds again;
+-- while it has got none, it may be told again with a new ARGV[3]. One with a key of its caller's, `http-key-…`, may be
+-- repeated from anywhere as long as its jobs run: renew_leases.lua goes on where this leaves off.
 -- Answers {'ok', when work is next servable in ms or nil, job…}, {'no-session'} or {'no-pool'}; 'spent' in place of 'ok'
 -- if the claim has had jobs and holds none of them any more: an HTTP claim then gets nothing, however long it waits.
 -- A claim that has room left registers the session as waiting; one that leaves servable work wakes the next, and so does
 -- one that leaves work of types that it has no room for: another may have.
 local session, claim_id, pool, limit, nonces = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local default_deadline, grace = tonumber(ARGV[11]), tonumber(ARGV[12])
-local lease, waits = tonumber(ARGV[13]), ARGV[15] == '1'
+local lease, waits, memory = tonumber(ARGV[13]), ARGV[15] == '1', tonumber(ARGV[16])
 
 local holder = call('HMGET', P .. 'session:' .. session, 'lease', 'claim', 'batch', 'node')
 if lease then
@@ -44,17 +46,19 @@ local function describe(id, kind, priority, group, job, attempt, nonce, expires,
           job[9], job[10], job[4], job[5], job[6], job[7], job[8], expires, started}
 end
 
-if holder[2] == claim_id or lease and (holder[3] or '') ~= '' then
-  for id in string.gmatch(holder[3] or '', '%S+') do
+-- What the last claim got and the session still holds.
+local function tell_again(ids)
+  for id in string.gmatch(ids, '%S+') do
     local key = P .. 'job:' .. id
     local held = call('HMGET', key, 'state', 'session', 'type', 'priority', 'group', 'nonce', 'started')
     if held[1] == 'processing' and held[2] == session then
       local job = call('HMGET', key, unpack(FIELDS))
       local expires = lease and tonumber(call('ZSCORE', P .. 'processing', id)) or nil
-      reply[#reply + 1] = describe(id, held[3], held[4], held[5] or '', job, tonumber(job[3]), held[6], expires, lease and tonumber(held[7]))
+      reply[#reply + 1] = describe(id, held[3], held[4], held[5] or '', job, tonumber(job[3]), held[6], expires,
+                                   lease and tonumber(held[7]))
     end
   end
-  if holder[3] == '' then
+  if ids == '' then
     next_turn()
     tell_next()
   elseif not reply[3] then
@@ -62,6 +66,9 @@ if holder[2] == claim_id or lease and (holder[3] or '') ~= '' then
   end
   return reply
 end
+
+local told = holder[3] or ''
+if holder[2] == claim_id or lease and told ~= '' then return tell_again(told) end
 
 -- A random id may consist of digits too, but is never as short as a counter.
 local function number(text)
@@ -71,7 +78,7 @@ local last, this = number(holder[2]), number(claim_id)
 if last and this and this < last then return reply end
 
 local free, deadlines = {}, {}
-for i = 17, 16 + 3 * tonumber(ARGV[16]), 3 do
+for i = 18, 17 + 3 * tonumber(ARGV[17]), 3 do
   free[ARGV[i]] = tonumber(ARGV[i + 1])
   deadlines[ARGV[i]] = tonumber(ARGV[i + 2])
 end
@@ -185,28 +192,23 @@ while #batch < limit do
   end
 end
 
-if #batch > 0 then
-  for i = 1, #leases, 1000 do
-    call('ZADD', P .. 'processing', unpack(leases, i, math.min(i + 999, #leases)))
-  end
-  if not lease then call('SADD', P .. 'held:' .. session, unpack(batch)) end
-  call('HSET', P .. 'credit:' .. pool, '4', credit[1], '3', credit[2], '2', credit[3], '1', credit[4])
-end
 -- Of an empty claim too: a late copy of it must not take what nobody then runs.
-call('HSET', P .. 'session:' .. session, 'claim', claim_id, 'batch', table.concat(batch, ' '))
-if lease then call('PEXPIRE', P .. 'session:' .. session, math.max(lease, 60000)) end
-call('ZADD', P .. 'pools', now, pool)
+local function remember()
+  local record = P .. 'session:' .. session
+  call('HSET', record, 'claim', claim_id, 'batch', table.concat(batch, ' '))
+  if lease then
+    local keyed = string.sub(session, 1, 9) == 'http-key-'
+    call('PEXPIRE', record, keyed and #batch > 0 and lease + memory or memory)
+  end
+end
 
-local left = kinds[1] or kinds[2] or kinds[3] or kinds[4]
-if #batch > 0 and (left or passed_over and #batch == limit) then wake(pool) end
 local waiting = P .. 'waiting:' .. pool
-if lease and (#batch > 0 or not waits) then
-  if holder[2] then call('ZREM', waiting, session) end -- it no longer waits
-elseif #batch < limit then
+
+local function start_waiting()
   call('ZADD', waiting, turn, session)
   if lease then
-    -- Nothing tells that an HTTP caller has gone. One that waits asks again within a minute.
-    for _, other in ipairs(call('ZRANGEBYSCORE', waiting, '-inf', turn - 70000, 'LIMIT', 0, 100)) do
+    -- Nothing tells that an HTTP caller has gone. One that waits asks again while it is remembered.
+    for _, other in ipairs(call('ZRANGEBYSCORE', waiting, '-inf', turn - memory, 'LIMIT', 0, 100)) do
       if string.sub(other, 1, 5) == 'http-' then call('ZREM', waiting, other) end
     end
   end
@@ -216,6 +218,27 @@ elseif #batch < limit then
     if tonumber(first[2]) < (tonumber(owed[5] or nil) or 0) then wake(pool) end
   end
 end
-if #batch < limit then tell_next() end
+
+if #batch > 0 then
+  for i = 1, #leases, 1000 do
+    call('ZADD', P .. 'processing', unpack(leases, i, math.min(i + 999, #leases)))
+  end
+  if not lease then call('SADD', P .. 'held:' .. session, unpack(batch)) end
+  call('HSET', P .. 'credit:' .. pool, '4', credit[1], '3', credit[2], '2', credit[3], '1', credit[4])
+end
+remember()
+call('ZADD', P .. 'pools', now, pool)
+
+local left = kinds[1] or kinds[2] or kinds[3] or kinds[4]
+if #batch > 0 and (left or passed_over and #batch == limit) then wake(pool) end
+local has_room = #batch < limit
+local will_wait = has_room
+if lease then will_wait = waits and #batch == 0 end
+if will_wait then
+  start_waiting()
+elseif lease and holder[2] then
+  call('ZREM', waiting, session)
+end
+if has_room then tell_next() end
 commit()
 return reply

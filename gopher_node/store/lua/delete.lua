@@ -24,13 +24,7 @@ local function delete_one(id)
   if state == 'completed' or state == 'failed' or state == 'cancelled' then
     forget_final(id, state, kind, priority, job[5], job[6])
   else
-    if state == 'enqueued' then
-      call('ZREM', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. (job[4] or ''), id)
-      tidy_lane(priority, kind, job[4] or '')
-    else
-      call('ZREM', P .. (state == 'scheduled' and 'due' or 'blocked'), id)
-    end
-    count(state, priority, kind, -1)
+    leave_place(id, state, kind, priority, job[4] or '')
     forget(id, kind, job[5])
   end
   if job[7] then tell_watchers(id) end

@@ -6,7 +6,7 @@
 -- Answers the state before, or nil if there is no such job. A job that is neither stays as it is.
 local operation, id = ARGV[2], ARGV[3]
 local key = P .. 'job:' .. id
-local job = call('HMGET', key, 'state', 'type', 'priority', 'group', 'operation', 'watched')
+local job = call('HMGET', key, 'state', 'type', 'priority', 'group', 'operation', 'watched', 'due')
 local state, kind, priority, group = job[1], job[2], job[3], job[4] or ''
 if not state then return false end
 local before = answered_before(operation, job[5])
@@ -19,21 +19,15 @@ local becomes = state
 if due then becomes = due > now and 'scheduled' or 'enqueued' end
 
 local moves = becomes ~= state or wanted ~= priority
-if moves and state == 'enqueued' then
-  call('ZREM', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group, id)
-  tidy_lane(priority, kind, group)
-elseif moves and becomes == 'enqueued' then
-  call('ZREM', P .. 'due', id)
-end
+if moves then leave_place(id, state, kind, priority, group) end
 local fields = {'state', becomes, 'priority', wanted, 'operation', operation .. ':' .. state}
 if due then
   fields[7], fields[8] = 'due', due
 end
 call('HSET', key, unpack(fields))
 tell_followers(id, job[6])
-if moves then count(state, priority, kind, -1) end
 if becomes == 'scheduled' then
-  if due then call('ZADD', P .. 'due', due, id) end
+  call('ZADD', P .. 'due', due or job[7], id)
   if moves then count(becomes, wanted, kind, 1) end
 elseif moves then
   enqueue(id, kind, wanted, group)

@@ -8,15 +8,22 @@ local function record_attempt(id, attempt, outcome, started, node, error)
   call('LTRIM', key, -ATTEMPTS_KEPT, -1)
 end
 
--- What a job has only while it runs under an HTTP lease.
-local function end_lease(key)
-  call('HDEL', key, 'lease', 'deadline', 'renewed', 'open', 'unheard')
+-- end_run(...): nobody holds the job any more, and nothing of its lease stays. `lease` and `unheard` are as in its hash.
+local left, released = {}, {}
+local function end_run(id, kind, priority, session, lease, unheard)
+  count('processing', priority, kind, -1)
+  left[#left + 1] = id
+  if not lease then -- a job under an HTTP lease is held by no session
+    released[session] = released[session] or {}
+    released[session][#released[session] + 1] = id
+  end
+  if lease or unheard then call('HDEL', P .. 'job:' .. id, 'lease', 'deadline', 'renewed', 'open', 'unheard') end
 end
 
 -- call_back(...): stores the job that tells a callback's url of this end. A job that tells of another has no callback itself.
 -- Its id is a UUID of version 7 out of the time, a number that seq gives once, and the end of the other's id: what Lua gives
 -- for random numbers is the same in every script.
-local CALLBACK_TYPE, CALLBACK_PRIORITY, CALLBACK_RETRIES, CALLBACK_CRASHES = 'job_callback', '2', 8, 3
+local CALLBACK_TYPE, CALLBACK_PRIORITY, CALLBACK_RETRIES, CALLBACK_CRASHES = 'job_callback', '2', 12, 3
 local CALLBACK_RESULT = 65536 -- bytes of a result that is told
 local function call_back(id, kind, state, url)
   local attempt, created, result = unpack(call('HMGET', P .. 'job:' .. id, 'attempt', 'created', 'result'))
@@ -43,11 +50,11 @@ local function call_back(id, kind, state, url)
   total_of('submitted:' .. CALLBACK_TYPE)
 end
 
--- finish(...): the job's own hash and its last attempt are written; this moves it to the index of its final state, and
--- stores the job that tells its callback, if it has one.
+-- finish(...): the job's own hash and its last attempt are written; this moves it to the index of its final state, tells
+-- those who wait for that, and stores the job that tells its callback, if it has one.
 local finals, expiring = {}, {}
 local finished = 0
-local function finish(id, kind, priority, state, retention, callback)
+local function finish(id, kind, priority, state, retention, callback, watched)
   local of_type = state .. ':' .. kind
   add(finals, state, now, id)
   add(finals, of_type, now, id)
@@ -59,8 +66,15 @@ local function finish(id, kind, priority, state, retention, callback)
   total_of(of_type)
   finished = finished + 1
   if callback then call_back(id, kind, state, callback) end
+  if watched then tell_watchers(id) end
 end
-local function commit_finals()
+
+-- commit_ends(): writes what end_run and finish have gathered.
+local function commit_ends()
+  for i = 1, #left, 1000 do call('ZREM', P .. 'processing', unpack(left, i, math.min(i + 999, #left))) end
+  for session, ids in pairs(released) do
+    for i = 1, #ids, 1000 do call('SREM', P .. 'held:' .. session, unpack(ids, i, math.min(i + 999, #ids))) end
+  end
   for name, members in pairs(finals) do
     for i = 1, #members, 1000 do
       call('ZADD', P .. 'final:' .. name, unpack(members, i, math.min(i + 999, #members)))

@@ -1,4 +1,4 @@
--- What the scripts of operators share.
+-- What the scripts of operators share, and others that take a job from where it waits.
 
 -- What tells an operation again, because its answer was lost, from one that is new: a job that it changed has its id, and
 -- behind that the state before. Where no job is left to have it, the answer itself is kept, as reply:<operation>.
@@ -10,4 +10,15 @@ local function words(text)
   local found = {}
   for word in string.gmatch(text, '%S+') do found[word] = true end
   return found
+end
+
+-- leave_place(...): a job that is enqueued, scheduled or blocked no longer stands where such jobs wait.
+local function leave_place(id, state, kind, priority, group)
+  if state == 'enqueued' then
+    call('ZREM', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group, id)
+    tidy_lane(priority, kind, group)
+  else
+    call('ZREM', P .. (state == 'scheduled' and 'due' or 'blocked'), id)
+  end
+  count(state, priority, kind, -1)
 end

@@ -6,9 +6,10 @@
 -- A job and what belongs to it:
 --   job:<id>                     HASH    type state priority group payload created due timeout max_retries max_crashes
 --                                        retention tags callback attempt errors crashes nonce session node started finished
---                                        result progress cancel watched settled operation; what is absent is empty or 0
+--                                        result progress cancel watched settled operation seed; what is absent is empty or 0
 --                                        operation: "<id of the last call that changed it>:<…>", so that a repeat of
 --                                        that call, told because its answer was lost, is known and answered alike
+--                                        seed: of the call that stored it, if the client chose its id
 --                                        watched: 1 if somebody waits for its end, 2 if for every change
 --                                        requeued: when an operator last gave it back
 --                                        counted: the attempt whose error is counted already
@@ -39,8 +40,9 @@
 --   wake:<pool>                  LIST    one token for each session that should ask again
 -- Holders:
 --   sessions                     HASH    session -> "<renewals>:<lease in ms>:<node>"
---   session:<session>            HASH    node lease claim batch; the id of an HTTP claim is a session too, but stands not
---                                        in `sessions`, and its hash is only there to repeat an answer, so it expires
+--   session:<session>            HASH    node lease claim batch; an HTTP claim is a session too, `http-…`, or `http-key-…`
+--                                        if its caller may repeat it, but stands not in `sessions`, and its hash is only
+--                                        there to repeat an answer, so it expires
 --   held:<session>               SET     ids of the jobs it holds; none for an HTTP claim
 -- The rest:
 --   seq turn layout              STRING  last place given; last turn given; version of this layout

@@ -5,7 +5,7 @@
 -- Answers the number of jobs and pools that went.
 local limit = tonumber(ARGV[2])
 local gone = prune(limit, {completed = tonumber(ARGV[3]), cancelled = tonumber(ARGV[4]), jobs = tonumber(ARGV[5])})
-for _, pool in ipairs(call('ZRANGEBYSCORE', P .. 'pools', '-inf', now - 600000, 'LIMIT', 0, 10)) do
+for _, pool in ipairs(call('ZRANGEBYSCORE', P .. 'pools', '-inf', now - 600000, 'LIMIT', 0, limit - gone)) do
   for _, kind in ipairs(call('SMEMBERS', P .. 'pool:' .. pool)) do call('SREM', P .. 'pools-of:' .. kind, pool) end
   call('UNLINK', P .. 'pool:' .. pool, P .. 'credit:' .. pool, P .. 'waiting:' .. pool, P .. 'wake:' .. pool)
   for _, priority in ipairs(PRIORITIES) do call('UNLINK', P .. 'ready:' .. priority .. ':' .. pool) end

@@ -42,46 +42,39 @@ local function take_back(id, expected_nonce, expected_end, expected_session)
   local crashed = not unheard or times > max_crashes
   if crashed then crashes = crashes + 1 end
   local state = job[10] and 'cancelled' or crashes > max_crashes and 'failed' or 'enqueued'
-  call('ZREM', P .. 'processing', id)
-  if lease then
-    end_lease(key)
-  else
-    call('SREM', P .. 'held:' .. session, id)
-  end
+  end_run(id, kind, priority, session, lease, job[18])
   call('HSET', key, 'state', state)
   if crashed then call('HSET', key, 'crashes', crashes) end
   if unheard then call('HSET', key, 'unheard', math.min(times, max_crashes)) end
   record_attempt(id, job[7], crashed and 'crashed' or 'released', job[11], job[12],
                  why(expected_nonce, unheard, job[16], ends))
-  count('processing', priority, kind, -1)
   if crashed then total_of('crashed:' .. kind) elseif state == 'enqueued' then total('released') end
   if state == 'enqueued' then
     enqueue(id, kind, priority, job[6] or '', true)
     tell_followers(id, job[14])
   else
     call('HSET', key, 'finished', now)
-    finish(id, kind, priority, state, tonumber(job[13] or nil), job[19])
-    if job[14] then tell_watchers(id) end
+    finish(id, kind, priority, state, tonumber(job[13] or nil), job[19], job[14])
   end
   taken = taken + 1
 end
 
-local left = 0
+local still_held = 0
 if ARGV[2] == 'session' then
   local session, renewals, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
   local record = call('HGET', P .. 'sessions', session)
   if record and string.match(record, '^%d+') == renewals then
-    call('DEL', P .. 'session:' .. session)
-    stop_waiting(session)
+    if call('DEL', P .. 'session:' .. session) == 1 then stop_waiting(session) end
     local ids = call('SRANDMEMBER', P .. 'held:' .. session, limit)
     table.sort(ids)
     for _, id in ipairs(ids) do take_back(id, nil, nil, session) end
-    left = call('SCARD', P .. 'held:' .. session)
-    if left == 0 then call('HDEL', P .. 'sessions', session) end
+    commit_ends()
+    still_held = call('SCARD', P .. 'held:' .. session)
+    if still_held == 0 then call('HDEL', P .. 'sessions', session) end
   end
 else
   for at = 4, 1 + 3 * tonumber(ARGV[3]), 3 do take_back(ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])) end
+  commit_ends()
 end
-commit_finals()
 commit()
-return {taken, left}
+return {taken, still_held}

@@ -17,9 +17,8 @@ for n = 4, #ARGV do
   elseif before then
     answers[n - 3] = {before, 'enqueued'}
   elseif wanted[state] and state == 'scheduled' then
-    call('ZREM', P .. 'due', id)
+    leave_place(id, state, job[2], job[3], job[4] or '')
     call('HSET', key, 'state', 'enqueued', 'due', now, 'operation', operation .. ':' .. state)
-    count(state, job[3], job[2], -1)
     enqueue(id, job[2], job[3], job[4] or '')
     tell_followers(id, job[6])
     answers[n - 3] = {state, 'enqueued'}

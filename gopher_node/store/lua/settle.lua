@@ -3,25 +3,23 @@
 -- settle(keep…, count, settlement…): ends leases: complete, retry, fail, cancelled, release.
 --   ARGV[2..4] how long completed and cancelled jobs are kept in ms, and how many of each
 --   ARGV[5] number of settlements; then for each:
---     outcome, id, attempt, nonce, body (result or error as JSON), delay in ms, number of follow-ups, thirteen fields each
+--     outcome, id, attempt, nonce, body (result or error as JSON), delay in ms (of a completion: '' or a mark of all that
+--     it says), number of follow-ups, thirteen fields each
 -- Answers for each the state the job was given, or 'stale' if the lease is no longer the job's. A settlement that was
--- already carried out is answered as it was then, and changes nothing: its reply may have been lost.
+-- already carried out is answered as it was then, and changes nothing: its reply may have been lost. A completion with
+-- another mark than it was carried out with is none of these: 'other'.
 local keep = {completed = tonumber(ARGV[2]), cancelled = tonumber(ARGV[3]), jobs = tonumber(ARGV[4])}
 local answers = {}
-local processing, held = {}, {}
-
-local function leave_processing(id, session, lease)
-  processing[#processing + 1] = id
-  if lease then return end -- an HTTP lease: no session holds it
-  held[session] = held[session] or {}
-  held[session][#held[session] + 1] = id
-end
 
 local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, at)
   local key = P .. 'job:' .. id
   local job = call('HMGET', key, 'state', 'nonce', 'attempt', 'settled', 'type', 'priority', 'session', 'retention', 'watched',
                    'lease', 'callback')
-  if job[4] and string.sub(job[4], 1, #nonce + 1) == nonce .. ':' then return string.sub(job[4], #nonce + 2) end
+  if job[4] and string.sub(job[4], 1, #nonce + 1) == nonce .. ':' then
+    local state, mark = string.match(job[4], '^(%a+):?(.*)$', #nonce + 2)
+    if outcome == 'complete' and mark ~= '' and mark ~= delay then return 'other' end
+    return state
+  end
   if job[1] ~= 'processing' or job[2] ~= nonce or job[3] ~= attempt then
     total('stale')
     return 'stale'
@@ -52,11 +50,12 @@ local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, 
     elseif errors > tonumber(max_retries) then
       state = 'failed'
     else
-      state = delay > 0 and 'scheduled' or 'enqueued'
+      state = tonumber(delay) > 0 and 'scheduled' or 'enqueued'
     end
   end
 
-  local fields = {'state', state, 'settled', nonce .. ':' .. state}
+  local mark = outcome == 'complete' and delay ~= '' and ':' .. delay or ''
+  local fields = {'state', state, 'settled', nonce .. ':' .. state .. mark}
   local function set(name, value)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
@@ -66,9 +65,7 @@ local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, 
   if state == 'completed' then put_body('result', id, body, fields) end
   if state == 'completed' or state == 'failed' or state == 'cancelled' then set('finished', now) end
   call('HSET', key, unpack(fields))
-  count('processing', priority, kind, -1)
-  leave_processing(id, job[7], job[10])
-  if job[10] or unheard then end_lease(key) end
+  end_run(id, kind, priority, job[7], job[10], unheard)
   if outcome ~= 'complete' then
     local ended = outcome == 'release' and 'released' or outcome == 'cancelled' and 'cancelled' or 'error'
     record_attempt(id, attempt, ended, started, node, body ~= '' and body or nil)
@@ -82,8 +79,7 @@ local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, 
     count('scheduled', priority, kind, 1)
     total_of('retried:' .. kind)
   else
-    finish(id, kind, priority, state, tonumber(job[8] or nil), job[11])
-    if job[9] then tell_watchers(id) end
+    finish(id, kind, priority, state, tonumber(job[8] or nil), job[11], job[9])
   end
   if state == 'enqueued' or state == 'scheduled' then tell_followers(id, job[9]) end
   if state == 'completed' then
@@ -96,17 +92,11 @@ local at = 6
 for n = 1, tonumber(ARGV[5]) do
   local outcome, id, attempt, nonce, body, delay, follow_ups = unpack(ARGV, at, at + 6)
   follow_ups = tonumber(follow_ups)
-  answers[n] = settle_one(outcome, id, attempt, nonce, body, tonumber(delay), follow_ups, at + 7)
+  answers[n] = settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, at + 7)
   at = at + 7 + follow_ups * NEW_JOB_FIELDS
 end
 
-for i = 1, #processing, 1000 do
-  call('ZREM', P .. 'processing', unpack(processing, i, math.min(i + 999, #processing)))
-end
-for session, ids in pairs(held) do
-  call('SREM', P .. 'held:' .. session, unpack(ids))
-end
-commit_finals()
+commit_ends()
 if finished > 0 then prune(2 * finished, keep) end
 commit()
 return answers

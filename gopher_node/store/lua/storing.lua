@@ -5,11 +5,11 @@ local function due_time(due, delay, from)
   return tonumber(due) or (tonumber(delay) and from + tonumber(delay)) or nil
 end
 
--- store_job(at, operation): stores the new job whose fields start at ARGV[at], unless its id is known. Returns
+-- store_job(at, seed): stores the new job whose fields start at ARGV[at], unless its id is known. Returns
 -- {state, created?, created in ms, due in ms or false}; a repeat gets the state that the job has by now.
 --   ARGV[at…] = id type priority group payload due delay timeout max_retries max_crashes retention tags callback
 local NEW_JOB_FIELDS = 13
-local function store_job(at, operation)
+local function store_job(at, seed)
   local id, kind, priority, group, payload, due, delay, timeout, max_retries, max_crashes, retention, tags, callback =
     unpack(ARGV, at, at + NEW_JOB_FIELDS - 1)
   local key = P .. 'job:' .. id
@@ -32,7 +32,7 @@ local function store_job(at, operation)
   set('retention', retention)
   set('tags', tags)
   if callback ~= '' then set('callback', callback) end
-  if operation then set('operation', operation .. ':') end
+  if seed then set('seed', seed) end
   if due then set('due', due) end
   put_body('payload', id, payload, fields)
   call('HSET', key, unpack(fields))

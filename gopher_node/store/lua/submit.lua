@@ -10,6 +10,8 @@
 -- {'reused'} if the key was used with another fingerprint; or {'exists', number of the job, state} if a chosen id is taken.
 -- A job is {state, created?, created in ms, due in ms or nil}. An id that nobody chose and that is known changes nothing.
 
+local window = string.format('%.0f', math.max(1, tonumber(ARGV[2]))) -- SET takes no 0, and must not fail once it is reached
+
 -- Of a call that can be refused, or that may have been made before. Most are neither, so they do not pay for these functions.
 local function submit_checked(key, fingerprint, seed, numbers, jobs, at)
   -- What store_job said when it stored jobs at that time.
@@ -32,17 +34,17 @@ local function submit_checked(key, fingerprint, seed, numbers, jobs, at)
     local job = at + (n - 1) * NEW_JOB_FIELDS
     local id = ARGV[job]
     if chosen[tostring(n)] then
-      local had = call('HMGET', P .. 'job:' .. id, 'state', 'operation', 'created')
-      if had[1] and had[2] == seed .. ':' then return as_stored({'stored'}, at, jobs, tonumber(had[3])) end
+      local had = call('HMGET', P .. 'job:' .. id, 'state', 'seed', 'created')
+      if had[1] and had[2] == seed then return as_stored({'stored'}, at, jobs, tonumber(had[3])) end
       if had[1] or seen[id] then return {'exists', n, had[1] or seen[id]} end
     end
     seen[id] = as_stored({}, job, 1, now)[1][1]
   end
+  if key ~= '' then
+    call('SET', P .. 'once:' .. key, string.format('%.0f', now) .. ' ' .. seed .. ' ' .. fingerprint, 'PX', window)
+  end
   local answer = {'stored'}
   for n = 1, jobs do answer[n + 1] = store_job(at + (n - 1) * NEW_JOB_FIELDS, chosen[tostring(n)] and seed) end
-  if key ~= '' then
-    call('SET', P .. 'once:' .. key, string.format('%.0f', now) .. ' ' .. seed .. ' ' .. fingerprint, 'PX', ARGV[2])
-  end
   return answer
 end
 

@@ -1,9 +1,12 @@
 #!lua flags=no-writes
--- survey(limit): what a reaper looks at: all sessions, and running jobs that are past the end of their lease.
+-- survey(limit, ahead, passed): what a reaper looks at: all sessions, and running jobs whose lease ends before a time.
+--   ARGV[2] number of jobs; ARGV[3] ms from now to that time: 0, but for ends that the reaper judges to come earlier than
+--     is written, for the clock was set back since; ARGV[4] number of the first such jobs to pass over
 -- Answers {server time in ms, {session, "<renewals>:<lease>:<node>"…}, {{id, nonce, since, end, lease}…}}. `since` is when
 -- that end was set: at the last heartbeat, or at the claim. `lease` is 0 if the end is the run's hard deadline.
 local overdue = {}
-local found = call('ZRANGEBYSCORE', P .. 'processing', '-inf', now, 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[2]))
+local found = call('ZRANGEBYSCORE', P .. 'processing', '-inf', string.format('%.0f', now + ARGV[3]), 'WITHSCORES',
+                   'LIMIT', ARGV[4], ARGV[2])
 for i = 1, #found, 2 do
   local job = call('HMGET', P .. 'job:' .. found[i], 'nonce', 'started', 'lease', 'deadline', 'renewed')
   local ends = tonumber(found[i + 1])

@@ -1,15 +1,18 @@
 #!lua flags=allow-oom
--- heartbeat(n, (id, attempt, nonce, lease, progress)…): the workers that hold these HTTP leases live: each lasts its length
--- again from now on, but not beyond its hard deadline.
---   ARGV[2] number of leases; then for each: id, attempt, nonce, its new length in ms or '', how far the run is or ''
+-- renew_leases(n, memory, (id, attempt, nonce, lease, progress)…): the workers that hold these HTTP leases live: each lasts
+-- its length again from now on, but not beyond its hard deadline.
+--   ARGV[2] number of leases; ARGV[3] ms for which a claim with a key is remembered beyond its jobs' leases
+--   then for each: id, attempt, nonce, its new length in ms or '', how far the run is or ''
+-- A claim with a key of its caller's is remembered for as long as its jobs run, so that a repeat of it gets no others.
 -- Answers for each {end of the lease in ms, 1 if the job is to be cancelled else 0}, or nil if it is no longer the job's.
 -- A node's own lease is left as it is: that lives by its session. A full store does not stop a progress that comes with
 -- a heartbeat, or the lease would be lost by it; the caller bounds its size.
 local answers = {}
 for n = 1, tonumber(ARGV[2]) do
-  local id, attempt, nonce, length, progress = unpack(ARGV, 5 * n - 2, 5 * n + 2)
+  local id, attempt, nonce, length, progress = unpack(ARGV, 5 * n - 1, 5 * n + 3)
   local key = P .. 'job:' .. id
-  local job = call('HMGET', key, 'state', 'attempt', 'nonce', 'cancel', 'lease', 'deadline', 'unheard', 'watched')
+  local job = call('HMGET', key, 'state', 'attempt', 'nonce', 'cancel', 'lease', 'deadline', 'unheard', 'watched',
+                   'session')
   if job[1] ~= 'processing' or job[2] ~= attempt or job[3] ~= nonce then
     answers[n] = false
   else
@@ -20,6 +23,9 @@ for n = 1, tonumber(ARGV[2]) do
       call('HSET', key, 'renewed', now, 'lease', lease)
       call('ZADD', P .. 'processing', ends, id)
       if job[7] then call('HDEL', key, 'unheard') end
+      if string.sub(job[9], 1, 9) == 'http-key-' then
+        call('PEXPIRE', P .. 'session:' .. job[9], ends - now + ARGV[3], 'GT')
+      end
     else
       ends = tonumber(call('ZSCORE', P .. 'processing', id))
     end
