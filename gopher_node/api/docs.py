@@ -76,9 +76,7 @@ async def docs_page(request: web.Request, query: FreeQuery) -> web.Response:
     return web.Response(text=pages.reference(await _described(request.app)), headers=HTML)
 
 
-@endpoint(
-    "GET", "/", scope=None, query=FreeQuery, answers={200: IndexDocument, 302: None}, tells=("Location",)
-)
+@endpoint("GET", "/", scope=None, query=FreeQuery, answers={200: IndexDocument, 302: None}, tells=("Location",))
 async def index(request: web.Request, query: FreeQuery) -> web.Response:
     """Show where to begin; browsers are led to the documentation."""
     if "text/html" in request.headers.get("Accept", ""):

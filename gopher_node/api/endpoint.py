@@ -158,4 +158,4 @@ def validate(model: type[AnyBody], document: Any) -> AnyBody:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise refusal(faults_of(error), "invalid-body") from None
+        raise refusal(faults_of(error, model), "invalid-body") from None

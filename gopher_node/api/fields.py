@@ -139,10 +139,18 @@ def _parse_callback(value: object) -> str:
     return value
 
 
+def refuse_first(items: list[object], pattern: re.Pattern[str], allowed: str) -> None:
+    """Raises an error about the first item of a list, `item`, that is no text like this."""
+    for index, item in enumerate(items):
+        if not isinstance(item, str) or not pattern.match(item):
+            raise PydanticCustomError("invalid-name", "must be {allowed}", {"allowed": allowed, "item": index})
+
+
 def _parse_ids(value: object) -> tuple[str, ...]:
     ids = cast("list[object]", value) if isinstance(value, list) else None
-    if ids is None or not all(isinstance(id, str) and JOB_ID.match(id.lower()) for id in ids):
+    if ids is None:
         raise PydanticCustomError("invalid-name", "must be a list of job ids")
+    refuse_first([id.lower() if isinstance(id, str) else id for id in ids], JOB_ID, "the id of a job")
     if not 1 <= len(ids) <= MAX_IDS:
         raise PydanticCustomError("out-of-range", "must be 1 to {high} job ids", {"high": MAX_IDS})
     return tuple(dict.fromkeys(id.lower() for id in cast("list[str]", ids)))
@@ -150,8 +158,9 @@ def _parse_ids(value: object) -> tuple[str, ...]:
 
 def _parse_tags(value: object) -> tuple[str, ...]:
     tags = cast("list[object]", value) if isinstance(value, list) else None
-    if tags is None or not all(isinstance(tag, str) and TAG_NAME.match(tag) for tag in tags):
+    if tags is None:
         raise PydanticCustomError("invalid-name", "must be a list of names: letters, digits and ._@:/+- inside")
+    refuse_first(tags, TAG_NAME, "1 to 200 letters, digits or ._@:/+-, the first a letter or digit")
     if len(tags) > MAX_TAGS:
         raise PydanticCustomError("out-of-range", "must be at most {high} tags", {"high": MAX_TAGS})
     return tuple(dict.fromkeys(cast("list[str]", tags)))

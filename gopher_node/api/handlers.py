@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
@@ -12,7 +11,8 @@ from pydantic import Field
 
 from gopher_node.api.documents import Document, Priority
 from gopher_node.api.endpoint import endpoint
-from gopher_node.api.parts import PARTS
+from gopher_node.api.parts import PARTS, Parts
+from gopher_node.api.problems import Problem
 from gopher_node.api.queries import NoQuery
 from gopher_node.api.views import respond
 
@@ -59,7 +59,21 @@ async def list_handlers(request: web.Request, query: NoQuery) -> web.Response:
 
     Those of this node come first, then those that only other nodes have, as they say.
     """
-    parts = request.app[PARTS]
+    return respond({"items": await _all(request.app[PARTS])})
+
+
+@endpoint(
+    "GET", "/api/v1/handlers/{type}", scope="read", answers={200: HandlerDocument}, problems=("handler-not-found",)
+)
+async def get_handler(request: web.Request, query: NoQuery) -> web.Response:
+    """Show the handler of one type."""
+    for handler in await _all(request.app[PARTS]):
+        if handler["type"] == request.match_info["type"]:
+            return respond(handler)
+    raise Problem("handler-not-found", "GET /api/v1/handlers lists those there are.")
+
+
+async def _all(parts: Parts) -> list[dict[str, Any]]:
     nodes = await parts.store.nodes.all()
     parts.catalogue.take(nodes)
     served: dict[str, list[str]] = {}
@@ -71,7 +85,7 @@ async def list_handlers(request: web.Request, query: NoQuery) -> web.Response:
     known += [published[type] for type in sorted(published)]
     items = [{**handler, "nodes": served.pop(handler["type"], [])} for handler in known]
     items += [{**ELSEWHERE, "type": type, "nodes": ids} for type, ids in sorted(served.items())]
-    return respond({"items": items})
+    return items
 
 
 async def keep_catalogue(app: web.Application) -> AsyncIterator[None]:
@@ -79,8 +93,7 @@ async def keep_catalogue(app: web.Application) -> AsyncIterator[None]:
     task = asyncio.create_task(app[PARTS].catalogue.run(), name="catalogue")
     yield
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait((task,), timeout=1.0)
 
 
-ENDPOINTS = (list_handlers,)
+ENDPOINTS = (list_handlers, get_handler)

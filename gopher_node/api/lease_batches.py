@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Annotated, Any, TypeVar, cast
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from gopher_node.api.bodies import read_json
-from gopher_node.api.documents import Document, ProblemDocument
+from gopher_node.api.documents import Document, JobId, ProblemDocument
 from gopher_node.api.endpoint import endpoint, validate
+from gopher_node.api.fields import JOB_ID
 from gopher_node.api.leases import (
     DEPTH,
     BeatDocument,
@@ -31,26 +32,47 @@ MAX_ITEMS = 200
 MAX_BATCH_BODY = 8 * 1024 * 1024
 
 
+Index = Annotated[int, Field(ge=0, description="The item's place in what was sent.")]
+
+
 class RefusedDocument(Document):
     """What is wrong with one item of several."""
 
+    index: Index
+    job_id: JobId | None = Field(description="The job whose run it is about; null if there is no telling.")
     problem: ProblemDocument
 
 
+class BeatItemDocument(BeatDocument):
+    index: Index
+
+
+class CompletedItemDocument(CompletedDocument):
+    index: Index
+
+
+class FailedItemDocument(FailedDocument):
+    index: Index
+
+
+class ReleasedItemDocument(ReleasedDocument):
+    index: Index
+
+
 class BeatListDocument(Document):
-    items: list[BeatDocument | RefusedDocument]
+    items: list[BeatItemDocument | RefusedDocument]
 
 
 class CompletedListDocument(Document):
-    items: list[CompletedDocument | RefusedDocument]
+    items: list[CompletedItemDocument | RefusedDocument]
 
 
 class FailedListDocument(Document):
-    items: list[FailedDocument | RefusedDocument]
+    items: list[FailedItemDocument | RefusedDocument]
 
 
 class ReleasedListDocument(Document):
-    items: list[ReleasedDocument | RefusedDocument]
+    items: list[ReleasedItemDocument | RefusedDocument]
 
 
 class _Batch(BaseModel):
@@ -82,50 +104,54 @@ class _AnyBatch(_Batch):
 AnyItem = TypeVar("AnyItem", HeartbeatItem, CompletionItem, FailureItem, ReleaseItem)
 
 
-async def _read_items(request: web.Request, model: type[AnyItem]) -> list[tuple[Token, AnyItem] | Problem]:
-    """Raises Problem if there is no list of items; each of them is judged for itself."""
+async def _read_items(request: web.Request, model: type[AnyItem]) -> list[tuple[Token | None, AnyItem | Problem]]:
+    """Each item, judged for itself, with its token if that can be read. Raises Problem if there is no list of them."""
     documents = validate(_AnyBatch, await read_json(request, limit=MAX_BATCH_BODY, depth=DEPTH)).items
     if len(documents) > MAX_ITEMS:
         detail = f"At most {MAX_ITEMS} items may be sent at once, and these are {len(documents)}. Nothing was done."
         raise Problem("batch-too-large", detail, limit=MAX_ITEMS)
-    items: list[tuple[Token, AnyItem] | Problem] = []
-    for content in documents:
+    return [_read_item(model, content) for content in documents]
+
+
+def _read_item(model: type[AnyItem], content: Any) -> tuple[Token | None, AnyItem | Problem]:
+    try:
+        item = validate(model, content)
+        return parse_token(item.token), item
+    except Problem as problem:
         try:
-            item = validate(model, content)
-            items.append((parse_token(item.token), item))
-        except Problem as problem:
-            items.append(problem)
-    return items
+            return Token.parse(content["token"]), problem
+        except (TypeError, LookupError, ValueError):
+            return None, problem
 
 
-def _respond_all(request: web.Request, answers: list[Any]) -> web.Response:
+def _respond_all(request: web.Request, tokens: Iterable[Token | None], answers: Iterable[Any]) -> web.Response:
     """One answer for each item, in order."""
-    return respond(
-        {
-            "items": [
-                {"problem": document(explain(request, answer), request[REQUEST_ID])}
-                if isinstance(answer, Exception)
-                else answer
-                for answer in answers
-            ]
-        }
-    )
+    items: list[dict[str, Any]] = []
+    for index, (token, answer) in enumerate(zip(tokens, answers, strict=True)):
+        if isinstance(answer, Exception):
+            job_id = token.job_id if token is not None and JOB_ID.match(token.job_id) else None
+            problem = document(explain(request, answer), request[REQUEST_ID])
+            items.append({"index": index, "job_id": job_id, "problem": problem})
+        else:
+            items.append({"index": index, **answer})
+    return respond({"items": items})
 
 
 async def _settle_all(
     request: web.Request, model: type[AnyItem], settle: Callable[[Token, AnyItem], Awaitable[dict[str, Any]]]
 ) -> web.Response:
-    async def settle_one(item: tuple[Token, AnyItem] | Problem) -> dict[str, Any] | Exception:
-        if isinstance(item, Problem):
-            return item
+    async def settle_one(token: Token | None, item: AnyItem | Problem) -> dict[str, Any] | Exception:
+        if token is None or isinstance(item, Problem):
+            return cast("Problem", item)
         try:
-            return await settle(*item)
+            return await settle(token, item)
         except Exception as error:
             return error
 
     # The store gathers what is told at the same time, and each is answered for itself.
     items = await _read_items(request, model)
-    return _respond_all(request, await asyncio.gather(*map(settle_one, items)))
+    answers = await asyncio.gather(*(settle_one(*item) for item in items))
+    return _respond_all(request, (token for token, _ in items), answers)
 
 
 @endpoint(
@@ -140,8 +166,10 @@ async def _settle_all(
 async def heartbeat_batch(request: web.Request, query: NoQuery) -> web.Response:
     """Keep up to 200 leases. Each is answered for itself, in order: as if it were alone, or with a `problem`."""
     items = await _read_items(request, HeartbeatItem)
-    answers = iter(await desk_of(request).renew([item for item in items if isinstance(item, tuple)]))
-    return _respond_all(request, [item if isinstance(item, Problem) else next(answers) for item in items])
+    sound = [(token, item) for token, item in items if token is not None and not isinstance(item, Problem)]
+    answers = iter(await desk_of(request).renew(sound))
+    told = [item if isinstance(item, Problem) else next(answers) for _, item in items]
+    return _respond_all(request, (token for token, _ in items), told)
 
 
 @endpoint(

@@ -18,7 +18,7 @@ from gopher_node.api.auth import ANONYMOUS, key_of
 from gopher_node.api.bodies import MAX_DEPTH, read_json
 from gopher_node.api.documents import Document, JobDocument, JobId, Moment, Status
 from gopher_node.api.endpoint import Header, endpoint, validate
-from gopher_node.api.fields import GroupName, TypeName, duration, whole
+from gopher_node.api.fields import GroupName, TypeName, duration, refuse_first, whole
 from gopher_node.api.http_workers import HTTP_WORKERS, NAMELESS, HttpWorkers
 from gopher_node.api.idempotency import HEADER, read_key
 from gopher_node.api.long_poll import LongPoll, Order
@@ -43,8 +43,9 @@ _SETTLED = ("lease-not-found", "lease-lost", "invalid-state", "invalid-duration"
 
 def _parse_types(value: object) -> tuple[str, ...]:
     types = cast("list[object]", value) if isinstance(value, list) else None
-    if types is None or not all(isinstance(type, str) and TYPE_NAME.match(type) for type in types):
+    if types is None:
         raise PydanticCustomError("invalid-name", "must be a list of job types")
+    refuse_first(types, TYPE_NAME, "the name of a job type")
     if not 1 <= len(types) <= MAX_TYPES:
         raise PydanticCustomError("out-of-range", "must be 1 to {high} job types", {"high": MAX_TYPES})
     return tuple(cast("list[str]", types))
@@ -255,9 +256,9 @@ async def complete(request: web.Request, query: NoQuery) -> web.Response:
     """
     Tell that a run succeeded, with its result and the jobs that follow from it.
 
-    All of it is stored in one step, or nothing. Told again, it is answered as before, with the same follow-up jobs. What
-    differs from the first completion is refused as `invalid-state`, and so is the completion of a run that ended in
-    another way: one that failed, or was released.
+    All of it is stored in one step, or nothing. Told again, it is answered as before, with the same follow-up jobs.
+    What differs from the first completion is refused as `invalid-state`, and so is the completion of a run that ended
+    in another way: one that failed, or was released.
     """
     token = parse_token(request.match_info["token"])
     told = await _read(request, Completion, MAX_COMPLETION_BODY)

@@ -27,12 +27,13 @@ from gopher_node.api.fields import (
     TypeName,
 )
 from gopher_node.api.problem_kinds import KINDS
-from gopher_node.api.problems import Fault, Problem
+from gopher_node.api.problems import Fault, Problem, no_such, one_fault, our_words
 from gopher_node.handlers import Handler, InvalidPayload, Registry
 from gopher_node.handlers.builtin.addresses import Allowed, callback_refusal
 from gopher_node.job import NewJob, Priority, new_job_id
 
 MAX_PAYLOAD = 256 * 1024
+MAX_SUGGESTIONS = 3
 
 
 class Submission(BaseModel):
@@ -168,7 +169,7 @@ def read_submission(
         submission = Submission.model_validate(given)
     except ValidationError as error:
         submission = None
-        faults = faults_of(error) + faults
+        faults = faults_of(error, Submission) + faults
 
     type = given.get("type") or given.get("queue")
     elsewhere = published.get(type) if isinstance(type, str) else None
@@ -235,23 +236,37 @@ def _payload_faults(payload: bytes, handler: Handler | None) -> list[Fault]:
         try:
             handler.parse(payload)
         except InvalidPayload as error:
-            return [{**fault, "pointer": "/payload" + fault["pointer"]} for fault in error.errors]
+            return [
+                {**fault, "pointer": "/payload" + fault["pointer"], "detail": our_words(fault["detail"])}
+                for fault in error.errors
+            ]
     return []
 
 
-def faults_of(error: ValidationError) -> list[Fault]:
-    """What pydantic found, in our words and without the client's."""
-    return [
-        {
-            "pointer": "".join(f"/{_step(step)}" for step in found["loc"]),
-            "code": "unknown-field" if found["type"] == "extra_forbidden" else found["type"].replace("_", "-"),
-            "detail": _OWN_WORDS.get(found["type"], found["msg"]),
-        }
-        for found in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
-
-
-_OWN_WORDS = {"extra_forbidden": "There is no such field.", "model_type": "must be a JSON object"}
+def faults_of(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
+    """What pydantic found in a document of this model, in our words and without the client's."""
+    faults: list[Fault] = []
+    suggested = 0
+    for found in error.errors(include_url=False, include_input=False):
+        steps, detail = found["loc"], our_words(found["msg"])
+        if "item" in (context := found.get("ctx", {})):
+            # Which one of a list that is read as a whole.
+            steps = (*steps, context["item"])
+        if found["type"] == "extra_forbidden":
+            # To compare words takes time, and one in haste misspells few.
+            suggested += 1
+            known = model.model_fields if len(steps) == 1 and suggested <= MAX_SUGGESTIONS else ()
+            detail = no_such("field", str(steps[-1]), known)
+        elif found["type"] == "model_type":
+            detail = "must be a JSON object"
+        faults.append(
+            {
+                "pointer": "".join(f"/{_step(step)}" for step in steps),
+                "code": "unknown-field" if found["type"] == "extra_forbidden" else found["type"].replace("_", "-"),
+                "detail": detail,
+            }
+        )
+    return faults
 
 
 def _step(step: int | str) -> str:
@@ -283,4 +298,4 @@ def _problem_name(fault: Fault, general: str) -> str:
 
 
 def _count(faults: Sequence[Fault]) -> str:
-    return "One thing is wrong; see errors." if len(faults) == 1 else f"{len(faults)} things are wrong; see errors."
+    return one_fault(faults[0]) if len(faults) == 1 else f"{len(faults)} things are wrong; see errors."

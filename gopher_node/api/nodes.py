@@ -40,7 +40,7 @@ class NodeDocument(Document):
     started_at: Moment
     last_seen: Moment = Field(description="When it told this.")
     status: Literal["ok", "draining", "silent"] = Field(
-        description="`silent` if it has told nothing for fifteen seconds, and is forgotten after a minute: it may be gone."
+        description="`silent` once it has told nothing for fifteen seconds: it may be gone."
     )
     draining: bool
     types: list[str] = Field(description="The job types that it runs.")

@@ -91,7 +91,7 @@ VARIABLES: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "format": "uuid"},
     },
     "type": {
-        "description": "The type of the queue's jobs.",
+        "description": "The type of the jobs.",
         "schema": {"type": "string", "pattern": schema_pattern(TYPE_NAME), "examples": ["email"]},
     },
     "token": {

@@ -88,7 +88,9 @@ def problem(name: str, kind: Kind) -> str:
 def problems() -> str:
     """All problems, by status."""
     rows = [(str(KINDS[name].status), _problem_link(name)) for name in sorted(KINDS, key=_status)]
-    return _page("Problems: gopher-node", ["<h1>Problems</h1>", *_table("", rows), '<p><a href="docs">The whole API</a></p>'])
+    return _page(
+        "Problems: gopher-node", ["<h1>Problems</h1>", *_table("", rows), '<p><a href="docs">The whole API</a></p>']
+    )
 
 
 def _status(name: str) -> tuple[int, str]:

@@ -100,6 +100,11 @@ KINDS: Mapping[str, Kind] = {
         "This is no lease's token.",
         "Send the token as the claim answered it.",
     ),
+    "handler-not-found": Kind(
+        404,
+        "No node has a handler for this type.",
+        "Types have handlers while a node runs that has them. Jobs of other types are for workers over HTTP.",
+    ),
     "node-not-found": Kind(
         404,
         "There is no such node.",

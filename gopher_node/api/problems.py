@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -29,6 +31,8 @@ Fault = dict[str, str]
 """One mistake of a request: `pointer` (a JSON pointer into the body) or `parameter`, `code` and `detail`."""
 
 MAX_FAULTS = 100
+MAX_SUGGESTED = 40
+"""Characters of an unknown name that are compared with the known ones."""
 SERVER = "gopher-node"
 """Said in place of the library's name and version, which are nobody's business."""
 HEADERS = {"Server": SERVER, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
@@ -143,6 +147,23 @@ def _of_parser(error: BadHttpMessage) -> Problem:
     return Problem("bad-request")
 
 
+def one_fault(fault: Fault) -> str:
+    """A fault as a sentence, with where it is."""
+    where, said = fault.get("pointer") or fault.get("parameter") or "The body", fault["detail"]
+    return f"{where}{' ' if said[:1].islower() else ': '}{said}{'' if said.endswith(('.', '?')) else '.'}"
+
+
+def no_such(what: str, name: str, known: Iterable[str]) -> str:
+    """What is said of a field or parameter that does not exist, with the one that may be meant."""
+    close = difflib.get_close_matches(name[:MAX_SUGGESTED], list(known), 1)
+    return f"There is no such {what}; did you mean `{close[0]}`?" if close else f"There is no such {what}."
+
+
+def our_words(said: str) -> str:
+    """What pydantic says of a value, in the style of all that is said here."""
+    return "must be given" if said == "Field required" else re.sub(r"^Input should be ", "must be ", said)
+
+
 def document(problem: Problem, request_id: str) -> dict[str, Any]:
     """A problem in JSON."""
     kind = problem.kind
@@ -150,7 +171,7 @@ def document(problem: Problem, request_id: str) -> dict[str, Any]:
         "type": f"/problems/{problem.name}",
         "title": kind.title,
         "status": kind.status,
-        "detail": problem.detail or kind.title,
+        "detail": problem.detail or (one_fault(problem.faults[0]) if len(problem.faults) == 1 else kind.title),
         "instance": request_id,
         **problem.extra,
     }

@@ -20,7 +20,7 @@ from gopher_node.api.fields import (
     parse_time,
     schema,
 )
-from gopher_node.api.problems import Fault, Problem
+from gopher_node.api.problems import MAX_FAULTS, Fault, Problem, no_such, our_words
 from gopher_node.errors import JobNotFound
 from gopher_node.job import TYPE_NAME, State
 from gopher_node.store import JobFilter
@@ -174,13 +174,14 @@ def read_query(request: web.Request, model: type[AnyQuery]) -> AnyQuery:
     try:
         query = model.model_validate(values)
     except ValidationError as error:
-        for found in error.errors(include_url=False, include_context=False, include_input=False):
+        known = [*model.model_fields, *(("queue",) if "type" in model.model_fields else ())]
+        for found in error.errors(include_url=False, include_context=False, include_input=False)[:MAX_FAULTS]:
             unknown = found["type"] == "extra_forbidden"
             faults.append(
                 _fault(
                     str(found["loc"][0]),
                     "unknown-parameter" if unknown else found["type"].replace("_", "-"),
-                    "There is no such parameter." if unknown else found["msg"],
+                    no_such("parameter", str(found["loc"][0]), known) if unknown else our_words(found["msg"]),
                 )
             )
         raise Problem("invalid-parameter", faults=faults) from None

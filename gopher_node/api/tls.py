@@ -69,5 +69,5 @@ class Certificate:
 
 def _reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
-        return (error.reason or "they are no PEM").replace("_", " ").lower()
+        return error.reason.replace("_", " ").lower() if error.reason else "they hold no certificate and key as PEM"
     return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")

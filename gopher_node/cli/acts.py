@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from gopher_node.cli import show
 from gopher_node.cli.connect import REMOTE, Remote
 from gopher_node.cli.exits import Exit, UsageError, exit_code
 from gopher_node.cli.job_lines import show_line
-from gopher_node.cli.options import NO_FILTER, All, Ids, JobFilters, OfType, Yes, described
+from gopher_node.cli.options import NO_FILTER, All, Ids, JobFilters, OfType, Yes, described, switch
 from gopher_node.errors import GopherError
 from gopher_node.job import State
 
@@ -90,7 +90,12 @@ def run_now(
     return _many("Run now", "moved", lambda client: client.run_now_many, filters, all, yes, remote)
 
 
-def retry_all(*, type: OfType = None, remote: Remote = REMOTE) -> None:
+def retry_all(
+    *,
+    type: OfType = None,
+    yes: Annotated[bool, switch("Taken as elsewhere; nothing is asked here.", "--yes", "-y")] = False,
+    remote: Remote = REMOTE,
+) -> None:
     """Run all failed jobs once more."""
     with remote.connect() as client:
         count = client.retry_all(type)

@@ -18,6 +18,9 @@ from gopher_node.errors import GopherError
 if TYPE_CHECKING:
     from gopher_node.client import JobRequest, SubmitResult
 
+# As the API says it of a body.
+_NOT_JSON = "The line is not valid JSON"
+
 
 def submit_file(name: str, remote: Remote) -> int:
     with _opened(name) as stream, remote.connect() as client:
@@ -126,11 +129,15 @@ def _read_job(line: bytes) -> JobRequest:
     try:
         content = json.loads(line, parse_float=_read_float, parse_constant=_refuse_constant)
     except RecursionError:
-        raise ValueError("is nested too deeply.") from None
+        raise ValueError("The line is nested too deeply.") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{_NOT_JSON}: {error.msg} at character {error.pos + 1}.") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{_NOT_JSON}: Byte {error.start} is not UTF-8.") from None
     except ValueError as error:
-        raise ValueError(f"is not JSON: {error}.") from None
+        raise ValueError(f"{_NOT_JSON}: {error}.") from None
     if not isinstance(content, dict):
-        raise ValueError('must be an object, such as {"type": "email", "payload": {}}.')
+        raise ValueError('The line must be an object, such as {"type": "email", "payload": {}}.')
     return cast("JobRequest", content)
 
 

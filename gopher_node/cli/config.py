@@ -33,7 +33,7 @@ def show_config(
         if not changed or entry.source != "default"
     ]
     for warning in settings.warnings:
-        show.write_note(f"gopher-node: {warning}.")
+        show.write_note(f"gopher-node: {show.sentence(warning)}")
     if json:
         for path, value, source in found:
             show.write_json({"setting": path, "value": value, "source": source})

@@ -15,7 +15,7 @@ from gopher_node.cli.options import option, switch
 from gopher_node.errors import GopherError
 
 if TYPE_CHECKING:
-    from gopher_node.client import Client, Forbidden
+    from gopher_node.client import Client, Forbidden, ServerUnavailable
     from gopher_node.settings import Settings
 
 
@@ -53,7 +53,7 @@ class Remote:
     @contextmanager
     def connect(self) -> Generator[Client]:
         """A client of the node. What it says about keys is told with what to do about it."""
-        from gopher_node.client import Forbidden, NotFound, Unauthenticated
+        from gopher_node.client import Forbidden, NotFound, ServerUnavailable, Unauthenticated
 
         with self.client() as client:
             try:
@@ -62,6 +62,10 @@ class Remote:
                 raise NotLetIn(_unauthenticated(client.url)) from error
             except Forbidden as error:
                 raise NotLetIn(_forbidden(error)) from error
+            except ServerUnavailable as error:
+                if "CERTIFICATE_VERIFY_FAILED" not in error.reason:
+                    raise
+                raise ServerUnavailable(error.url, error.reason, _untrusted(error)) from error
             except NotFound as error:
                 if error.type != "not-found":
                     raise
@@ -118,6 +122,13 @@ def _read_key_file(path: Path) -> str:
     if not key or "\n" in key:
         raise UsageError(f"The key file {path} must hold one API key and nothing else.")
     return key
+
+
+def _untrusted(error: ServerUnavailable) -> str:
+    return (
+        f"The certificate of {error.url} is not one that is trusted here ({error.reason}). "
+        "Name the file of the authority that signed it with --ca, or in SSL_CERT_FILE."
+    )
 
 
 def _unauthenticated(url: str) -> str:

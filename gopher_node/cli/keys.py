@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -13,6 +16,7 @@ from gopher_node.cli.acts import each
 from gopher_node.cli.connect import REMOTE, Remote
 from gopher_node.cli.exits import UsageError
 from gopher_node.cli.options import option, read_duration
+from gopher_node.durations import parse_duration
 
 if TYPE_CHECKING:
     from gopher_node.client import Client, KeyView
@@ -33,8 +37,9 @@ def create(
         option("What it may do: submit, read, work or admin; several with commas between.", "SCOPES", "--scopes", "-s"),
     ],
     expires: Annotated[
-        str | None, option("How long it is good for, such as 90d; without it, for ever.", "DURATION")
-    ] = (None),
+        str | None,
+        option("How long it is good for, such as 90d, or until when, such as 2027-01-31; else for ever.", "TIME"),
+    ] = None,
     rate: Annotated[str | None, option("How often it may ask, such as 100/1s or 5000/1h.", "LIMIT")] = None,
     remote: Remote = REMOTE,
 ) -> None:
@@ -44,7 +49,7 @@ def create(
     The key alone goes to the standard output, this once; the node keeps no more than its hash.
     """
     wanted = _read_scopes(scopes)
-    seconds, limit = read_duration("--expires", expires), _read_rate(rate)
+    seconds, limit = _read_expiry(expires), _read_rate(rate)
     with remote.connect() as client:
         key = client.create_key(name, wanted, expires_in=seconds, rate_limit=limit)
     _show_new(key, remote)
@@ -75,7 +80,7 @@ def list_keys(*, remote: Remote = REMOTE) -> None:
                 key.name,
                 ",".join(key.scopes),
                 show.moment(key.created_at),
-                show.moment(key.expires_at),
+                _ends(key),
                 show.moment(key.last_used_at),
                 key.rate_limit and f"{key.rate_limit.limit}/{key.rate_limit.window:g}s",
                 key.source,
@@ -136,6 +141,30 @@ def _show_new(key: KeyView, remote: Remote) -> None:
     show.write(show.visible(key.key or ""))
 
 
+def _ends(key: KeyView) -> str | None:
+    if key.expires_at is None:
+        return None
+    return f"{show.moment(key.expires_at)}{' (expired)' if key.expires_at <= datetime.now(UTC) else ''}"
+
+
+def _read_expiry(text: str | None) -> float | None:
+    """In seconds from now."""
+    if text is None:
+        return None
+    with suppress(ValueError):
+        return parse_duration(text)
+    try:
+        end = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"--expires {text!r} must be a duration, such as 90d, or a time, such as 2027-01-31 or 2027-01-31T18:00."
+        ) from None
+    seconds = end.timestamp() - time.time()
+    if seconds <= 0:
+        raise UsageError(f"--expires {text!r} is over.")
+    return seconds
+
+
 def _read_scopes(given: Sequence[str]) -> list[str]:
     scopes = [word for text in given for word in text.replace("+", ",").split(",") if word]
     wrong = next((word for word in scopes if word not in SCOPES), None)
@@ -147,11 +176,13 @@ def _read_scopes(given: Sequence[str]) -> list[str]:
 def _read_rate(text: str | None) -> tuple[int, float] | None:
     if text is None:
         return None
+    wrong = UsageError(f"--rate {text!r} must be a number of requests and a time, such as 100/1s.")
     match = _RATE.match(text)
     if not match:
-        raise UsageError(f"--rate {text!r} must be a number of requests and a time, such as 100/1s.")
+        raise wrong
     # "100/s" is what people write.
     window = match[2] if match[2][0].isdigit() else f"1{match[2]}"
-    seconds = read_duration("--rate", window)
-    assert seconds is not None
-    return int(match[1]), seconds
+    try:
+        return int(match[1]), parse_duration(window)
+    except ValueError:
+        raise wrong from None

@@ -61,16 +61,26 @@ def list_nodes(*, remote: Remote = REMOTE) -> None:
     )
 
 
-def show_node(node_id: NodeId, /, *, remote: Remote = REMOTE) -> None:
+def show_node(node_id: NodeId, /, *, remote: Remote = REMOTE) -> int:
     """Show all about one node: what it runs, and how it fares."""
-    with remote.connect() as client:
-        found = client.node(node_id).raw
+    from gopher_node.client import NodeNotFound
+
+    try:
+        with remote.connect() as client:
+            found = client.node(node_id).raw
+    except NodeNotFound:
+        show.write_note(
+            f"gopher-node: There is no node {node_id}, or it has been silent for a minute; "
+            "`gopher-node nodes` lists those there are."
+        )
+        return Exit.NOT_FOUND
     if remote.json:
         show.write_json(found)
-        return
+        return Exit.OK
     show.write_fields(
         [(name.replace("_", " ").capitalize(), _shown(name, value)) for name, value in found.items() if value != []]
     )
+    return Exit.OK
 
 
 def workers(*, remote: Remote = REMOTE) -> None:

@@ -107,6 +107,11 @@ def write_fields(fields: Iterable[tuple[str, object]]) -> None:
         write(f"{name:<{width}}  {text}")
 
 
+def sentence(text: str) -> str:
+    """With a full stop, unless it ends already."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
 def count(number: int, noun: str) -> str:
     return f"{number} {noun if number == 1 else noun + 's'}"
 

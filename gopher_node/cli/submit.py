@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from gopher_node.cli import show
 from gopher_node.cli.connect import REMOTE, Remote
 from gopher_node.cli.exits import Exit, UsageError
 from gopher_node.cli.job_lines import show_line
 from gopher_node.cli.options import option, read_duration, read_priority, read_time
-from gopher_node.cli.waiting import await_end
+from gopher_node.cli.waiting import await_end, note_submitted
+from gopher_node.errors import GopherError
 
 if TYPE_CHECKING:
-    from gopher_node.client import SubmitOptions
+    from gopher_node.client import Client, JobView, SubmitOptions
 
 
 @Parameter(name="*")
@@ -117,8 +119,28 @@ def submit(
             raise UsageError(f"--{str(error).replace('_', '-')}") from None
         if seconds is None:
             show_line(job, as_json=remote.json)
+            _warn_if_unserved(client, job)
             return Exit.OK
+        try:
+            _warn_if_unserved(client, job)
+        except KeyboardInterrupt:
+            note_submitted(job.job_id)
+            raise
         return await_end(client, job.job_id, seconds, remote, submitted=True)
+
+
+def _warn_if_unserved(client: Client, job: JobView) -> None:
+    """Of a type that is perhaps a slip. What cannot be known, as without the scope read, is no reason to fail."""
+    if job.status.final:
+        return
+    try:
+        queue = client.queue(job.type)
+    except GopherError:
+        return
+    if queue.raw.get("served_by") == 0:
+        show.write_note(
+            f"gopher-node: no node runs {job.type}; the job waits until one does, or a worker leases it over HTTP."
+        )
 
 
 def _read_payload(text: str) -> Any:

@@ -31,7 +31,7 @@ def await_end(client: Client, job_id: str, seconds: float | None, remote: Remote
     except (GopherError, KeyboardInterrupt):
         # Without this the id of a new job would be lost.
         if submitted:
-            show.write_note(f"Job {job_id} was submitted and goes on; see `gopher-node get {job_id}`.")
+            note_submitted(job_id)
         raise
     if remote.json:
         show.write_json(job.raw)
@@ -40,7 +40,7 @@ def await_end(client: Client, job_id: str, seconds: float | None, remote: Remote
             show.write_note(f"Job {job.job_id} completed.")
             show.write(show.to_json(job.result, indent=True))
         return Exit.OK
-    why = reason(job.error)
+    why = " ".join(reason(job.error).split())
     show.write_note(
         f"gopher-node: job {job.job_id} {'failed' if job.status is State.FAILED else 'was cancelled'}"
         + (f": {why.rstrip('.')}. " if why else ". ")
@@ -48,3 +48,8 @@ def await_end(client: Client, job_id: str, seconds: float | None, remote: Remote
         + f"run it again with `gopher-node retry {job.job_id}`."
     )
     return Exit.FAILED
+
+
+def note_submitted(job_id: str) -> None:
+    """For whoever is interrupted before the job's line or result is printed."""
+    show.write_note(f"Job {job_id} was submitted and goes on; see `gopher-node get {job_id}`.")

@@ -31,6 +31,8 @@ _NOT_SENT = (
     httpx2.LocalProtocolError,
     httpx2.UnsupportedProtocol,
 )
+# What OpenSSL calls an answer that is not TLS, in its versions.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST")
 
 T = TypeVar("T")
 
@@ -73,7 +75,13 @@ def unreachable(call: Call[Any], error: httpx2.RequestError | None, url: str, ti
         reason = _ERRNO.sub("", str(error)).rstrip(".") or type(error).__name__
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         return ServerUnavailable(url, reason, untrusted(url, reason))
-    return ServerUnavailable(url, reason) if isinstance(error, _NOT_SENT) else no_answer(call, url, reason)
+    if any(sign in reason for sign in _NO_TLS):
+        return ServerUnavailable(url, reason, f"What listens at {url} does not speak TLS ({reason}): use http://.")
+    if isinstance(error, _NOT_SENT):
+        return ServerUnavailable(url, reason)
+    if url.startswith("http:") and isinstance(error, (httpx2.RemoteProtocolError, httpx2.ReadError)):
+        reason += "; if it speaks TLS, use https://"
+    return no_answer(call, url, reason)
 
 
 def no_answer(call: Call[Any], url: str, reason: str) -> NoAnswer:

@@ -55,11 +55,11 @@ def _judged(error: BaseException, errors: int, policy: RetryPolicy) -> Outcome:
     if not isinstance(error, Retry):
         return Retried(_exception(error), policy.delay(errors + 1))
     if error.after is None:
-        return Retried(_signal("retry", error), policy.delay(errors + 1))
+        return Retried(_signal(error.code, error), policy.delay(errors + 1))
     try:
-        return Retried(_signal("retry", error), parse_duration(error.after))
+        return Retried(_signal(error.code, error), parse_duration(error.after))
     except ValueError as invalid:
-        told = _signal("retry", error)
+        told = _signal(error.code, error)
         message = f"{told.message} (after={error.after!r} {invalid}; the retry policy decided instead.)"
         return Retried(JobError(told.code, message, told.kind, told.traceback), policy.delay(errors + 1))
 

@@ -48,12 +48,14 @@ class Told:
     def __init__(self, *nodes: dict[str, Any]) -> None:
         self.nodes = list(nodes)
         self.asked = 0
+        self.asks: asyncio.Queue[None] = asyncio.Queue()
         self.fault: StoreError | None = None
         self.answers = asyncio.Event()
         self.answers.set()
 
     async def all(self) -> list[dict[str, Any]]:
         self.asked += 1
+        self.asks.put_nowait(None)
         await self.answers.wait()
         if self.fault is not None:
             raise self.fault
@@ -272,12 +274,12 @@ async def test_it_is_read_at_the_start_and_again(monkeypatch: pytest.MonkeyPatch
 
     async with asyncio.timeout(10):
         while not trouble:
-            await asyncio.sleep(0)
+            await told.asks.get()
         told.fault = None
         for type in ("one", "two"):
             told.nodes = [node("n1", {**FLAKY, "type": type})]
             while type not in catalogue.published:
-                await asyncio.sleep(0)
+                await told.asks.get()
 
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -290,7 +292,7 @@ async def test_the_api_keeps_it(serve: Callable[..., Awaitable[Api]], store: Sto
 
     async with asyncio.timeout(10):
         while "flaky" not in catalogue.published:
-            await asyncio.sleep(0)
+            await store.nodes.all()
 
 
 def test_the_node_that_was_started_last_is_right() -> None:

@@ -81,3 +81,11 @@ async def test_a_worker_answers_only_probes(serve):
 
     assert (await api.post("/api/v1/jobs", {"type": "mail"})).problem == "not-found"
     assert (await api.get("/api/v1/stats")).problem == "not-found"
+
+
+async def test_whether_jobs_are_accepted(api):
+    """The check is called after what is well."""
+    assert (await api.get("/readyz")).json["checks"]["accepting"] == "ok"
+    api.server.drain()
+
+    assert (await api.get("/readyz")).json["checks"]["accepting"] == "The node is shutting down."

@@ -212,6 +212,18 @@ async def test_an_hour_is_the_overlap_where_nobody_says(locked, store):
     assert new["expires_at"] is None
 
 
+async def test_one_key_is_shown(locked):
+    """As it is listed, those of the settings too."""
+    made = await make(locked, "read")
+    assert "key" in made
+
+    for id, expected in (await listed(locked)).items():
+        answer = await locked.get(f"/api/v1/keys/{id}", headers=bearer(MASTER))
+        assert (answer.status, {**answer.json, "last_used_at": None}) == (200, {**expected, "last_used_at": None})
+    missing = await locked.get("/api/v1/keys/nothing", headers=bearer(MASTER))
+    assert (missing.status, missing.problem) == (404, "key-not-found")
+
+
 async def test_rotation_at_once(locked):
     """With no overlap the old key is over; and a key never gains time by it."""
     old = await make(locked)

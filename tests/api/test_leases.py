@@ -238,6 +238,39 @@ class TestComplete:
         assert all(UUID.fullmatch(id) for id in first.json["follow_ups"])
         assert await api.stored() == 4
 
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"result": 2, "follow_ups": [{"type": "next"}]},
+            {"result": 1},
+            {"result": 1, "follow_ups": [{"type": "next"}, {"type": "next"}]},
+            {"result": 1, "follow_ups": [{"type": "next", "payload": {"n": 1}}]},
+            {},
+        ],
+        ids=["result", "fewer", "more", "payload", "nothing"],
+    )
+    async def test_another_completion_is_no_repeat(self, api: Api, other: Any) -> None:
+        """It names no jobs that were never stored, and changes nothing."""
+        lease = await claim_one(api)
+        body = {"result": 1, "follow_ups": [{"type": "next"}]}
+        first = await tell(api, lease["token"], "complete", body)
+
+        refused = await tell(api, lease["token"], "complete", other)
+
+        assert (refused.status, refused.problem, refused.json["state"]) == (409, "invalid-state", "completed")
+        assert "another outcome" in refused.json["detail"]
+        assert (await tell(api, lease["token"], "complete", body)).json == first.json
+        assert (await job_of(api, lease))["result"] == 1
+        assert await api.stored() == 2
+
+    async def test_a_repeat_is_known_when_its_follow_ups_are_gone(self, api: Api) -> None:
+        lease = await claim_one(api)
+        body = {"follow_ups": [{"type": "next"}]}
+        first = await tell(api, lease["token"], "complete", body)
+        await api.store.delete(first.json["follow_ups"][0])
+
+        assert (await tell(api, lease["token"], "complete", body)).json == first.json
+
     async def test_a_follow_up_may_leave_its_id_open(self, api: Api) -> None:
         lease = await claim_one(api)
         answer = await tell(api, lease["token"], "complete", {"follow_ups": [{"type": "next", "job_id": None}]})
@@ -251,7 +284,11 @@ class TestComplete:
             ([{"type": "next"}, {"type": "greet", "payload": {}}], "/follow_ups/1/payload/name", "invalid-job"),
             ([{"type": "a b"}], "/follow_ups/0/type", "invalid-job"),
             ([{"type": "next", "nonsense": 1}], "/follow_ups/0/nonsense", "invalid-job"),
-            ([{"type": "next"}, {"type": "next", "job_id": str(uuid.UUID(int=7))}], "/follow_ups/1/job_id", "invalid-job"),
+            (
+                [{"type": "next"}, {"type": "next", "job_id": str(uuid.UUID(int=7))}],
+                "/follow_ups/1/job_id",
+                "invalid-job",
+            ),
             ([1], "/follow_ups/0", "invalid-job"),
             ({"type": "next"}, "/follow_ups", "invalid-job"),
             ([{"type": "next"}] * 101, "/follow_ups", "out-of-range"),
@@ -471,7 +508,19 @@ class TestBatches:
             "completed",
         ]
         again = await api.post(f"{LEASES}/complete", {"items": [items[0], items[7]]})
-        assert again.json["items"] == [told[0], told[7]]
+        assert again.json["items"] == [told[0], {**told[7], "index": 1}]
+        assert [item["index"] for item in told] == list(range(8))
+        jobs = [lease["job"]["job_id"] for lease in (first, second, third)]
+        assert [item["job_id"] for item in told] == [
+            jobs[0],
+            None,
+            jobs[1],
+            jobs[2],
+            None,
+            None,
+            jobs[2],
+            jobs[2],
+        ]
 
     async def test_heartbeats(self, api: Api) -> None:
         for _ in range(3):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -72,8 +73,9 @@ async def test_a_node_is_shown_as_it_told_of_itself(api: Api) -> None:
     NodeListDocument.model_validate(listed)
     NodeDocument.model_validate(alone.json)
     assert [node["id"] for node in listed["items"]] == ["n1", "n2"]
-    assert 0 <= alone.json["silent"] < 30
-    assert {**alone.json, "silent": 0.0} == {
+    silent = datetime.now(UTC) - datetime.fromisoformat(alone.json["last_seen"])
+    assert -5 < silent.total_seconds() < 15
+    assert {**alone.json, "last_seen": "lately"} == {
         "id": "n2",
         "role": "all",
         "version": "1.2.3",
@@ -81,7 +83,8 @@ async def test_a_node_is_shown_as_it_told_of_itself(api: Api) -> None:
         "pid": 7,
         "url": "http://h:1",
         "started_at": "2023-11-14T22:13:20.000Z",
-        "silent": 0.0,
+        "last_seen": "lately",
+        "status": "ok",
         "draining": False,
         "types": ["mail"],
         "slots": 4,
@@ -94,6 +97,12 @@ async def test_a_node_is_shown_as_it_told_of_itself(api: Api) -> None:
         "crashed": 0,
         "per_minute": dict.fromkeys(COUNTED, 0.0),
     }
+
+
+async def test_a_node_that_drains_says_so(api: Api) -> None:
+    await report(api.store, "n1", draining=True)
+
+    assert (await api.get("/api/v1/nodes/n1")).json["status"] == "draining"
 
 
 async def test_what_a_newer_node_tells_is_left_out(api: Api) -> None:
@@ -111,7 +120,8 @@ async def test_a_silent_node_is_gone(api: Api) -> None:
 
     (node,) = (await api.get("/api/v1/nodes")).json["items"]
 
-    assert (node["id"], 30 <= node["silent"] < 60) == ("lately", True)
+    assert (node["id"], node["status"]) == ("lately", "silent")
+    assert 25 < (datetime.now(UTC) - datetime.fromisoformat(node["last_seen"])).total_seconds() < 60
     assert (await workers(api))["workers"] == 4
     missing = await api.get("/api/v1/nodes/silent")
     assert (missing.status, missing.problem) == (404, "node-not-found")

@@ -75,7 +75,17 @@ def test_fields_that_are_read_say_what_they_take(description):
 
 def test_what_needs_no_key_says_so(description):
     free = {path for _, path, operation in operations(description) if operation["security"] == []}
-    assert {"/livez", "/readyz", "/startupz", "/health", "/openapi.json", "/docs", "/problems/{name}"} == free
+    assert {
+        "/livez",
+        "/readyz",
+        "/startupz",
+        "/health",
+        "/openapi.json",
+        "/docs",
+        "/problems",
+        "/problems/{name}",
+        "/",
+    } == free
 
 
 def test_words_are_those_of_the_code(description):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
 import orjson
 import pytest
 
+from gopher_node.api.http_workers import HttpWorkers
 from gopher_node.api.queues import PurgedDocument, QueueDocument, QueueListDocument
 from gopher_node.job import NewJob, Priority, State
 from gopher_node.store import Pool
+from gopher_node.telemetry import Events
 from tests.api.conftest import Api
 
 LEVELS = ("urgent", "high", "normal", "low")
@@ -106,6 +109,45 @@ async def test_a_queue_that_is_served_is_there_before_its_first_job(api: Api) ->
         assert (found["type"], found["waiting"], found["oldest_age"]) == (type, 0, None)
         assert found["served_by"] == served
         assert set(found["states"].values()) == {0}
+
+
+async def test_workers_over_http_serve_too(api: Api) -> None:
+    """Those that lately asked for a type, here or at another node, each name once."""
+    here, now = {"types": ["mail", "audit"], "worker": "crane"}, time.time_ns() // 1_000_000
+    await api.post("/api/v1/leases", here)
+    told = {"name": "dock", "active": 1, "completed": 0, "failed": 0, "claimed": 1, "released": 0, "types": ["mail"]}
+    there = [
+        {**told, "last_seen_ms": now},
+        {**told, "name": "crane", "last_seen_ms": now},
+        {**told, "name": "gone", "last_seen_ms": now - 121_000},
+    ]
+    await report(api, "far", "mail")
+    (record,) = await api.store.nodes.all()
+    await api.store.nodes.report("far", orjson.dumps({**record, "http_workers": there}))
+
+    assert [(await queue(api, type))["served_by"] for type in ("mail", "audit")] == [3, 1]
+
+
+async def test_a_claim_is_remembered_while_its_worker_is_busy() -> None:
+    """And forgotten with its next claim, if that comes later and asks for something else."""
+    workers = HttpWorkers(Events())
+    workers.seen("crane", ["mail"])
+    workers.seen("crane", ["audit"])
+    workers.seen("crane")
+    assert workers.records()[0]["types"] == ("mail", "audit")
+
+    workers._asked["crane"]["mail"] -= 120_001
+    assert workers.seen("crane", ["audit"]).types == ("audit",)
+
+
+async def test_purge_of_no_queue(api: Api) -> None:
+    """A misspelt name is not answered as if all were well."""
+    await api.submit(type="mail")
+
+    answer = await api.post("/api/v1/queues/mial/purge")
+
+    assert (answer.status, answer.problem) == (404, "queue-not-found")
+    assert (await api.post("/api/v1/queues/plain/purge")).json == {"purged": 0}
 
 
 async def test_a_queue_outlives_its_jobs(api: Api) -> None:

@@ -217,3 +217,10 @@ def test_many_are_asked_for_on_a_terminal(told: Any, command: str, question: str
     assert code == 0
     assert "[y/N]" not in screen
     assert len(told.asked) == 1
+
+
+def test_retry_all_takes_yes(gopher: Any, told: Any) -> None:
+    """As the other acts on many do."""
+    told.answer({"retried": 0, "next_cursor": None})
+
+    assert gopher("retry-all", "--yes", "--url", told.url).code == 0

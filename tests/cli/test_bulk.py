@@ -51,7 +51,16 @@ def test_a_faulty_line_is_named_and_stops_no_other(at_node: Any, queue: str) -> 
     assert [line.partition(": ")[2].partition(":")[0] for line in told] == [f"line {n}" for n in range(2, 17, 2)]
     for line, reason in zip(
         told,
-        ["not JSON", "colour", "/type", "64-bit", "too large", "no NaN", "must be an object", "nested too deeply"],
+        [
+            "is not valid JSON: ",
+            "colour",
+            "/type",
+            "64-bit",
+            "too large",
+            "no NaN",
+            "must be an object",
+            "nested too deeply",
+        ],
         strict=True,
     ):
         assert reason in line

@@ -368,3 +368,50 @@ def test_the_nodes_word_is_taken_where_the_store_is_not_known(visit: Visit, well
     well.paths["/api/v1/stats"] = {**STATS, "durability": "unknown"}
     (found,) = about(visit("--url", well.url), "durability", "warning")
     assert "hides" in found
+
+
+@pytest.mark.parametrize(
+    ("environment", "texts"),
+    [
+        ({"GOPHER_HANDLERS": "nomod"}, ["names the module nomod"]),
+        ({"GOPHER_HANDLERS": "broken_module"}, ["fails when it is imported: RuntimeError: no luck"]),
+        ({"GOPHER_HANDLERS": "leaving_module"}, ["ended the process, with the code 3"]),
+        ({"SERVER_HOST": "0.0.0.0"}, ["SERVER_HOST=0.0.0.0", "there is no API key", "SERVER_ANONYMOUS=true"]),
+        ({"WEBHOOK_SECRET": "abc"}, ["WEBHOOK_SECRET is no secret", "openssl rand -base64 32"]),
+        ({"GOPHER_PUSH": "resize=https://example.org/"}, ["WEBHOOK_SECRET is not set"]),
+        ({"WORKER_TYPES": "nosuch"}, ["WORKER_TYPES names nosuch"]),
+        ({"SERVER_TLS_CERT": "none.pem", "SERVER_TLS_KEY": "none.key"}, ["none.pem", "No such file"]),
+    ],
+)
+def test_what_stops_a_start_is_an_error(
+    visit: Visit, well: Any, monkeypatch: Any, tmp_path: Path, environment: Any, texts: list[str]
+) -> None:
+    """Though each setting can be read; then nothing says that all can be used."""
+    (tmp_path / "broken_module.py").write_text("raise RuntimeError('no luck')")
+    (tmp_path / "leaving_module.py").write_text("raise SystemExit(3)")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    found = visit("--url", well.url, code=1)
+
+    (refused,) = about(found, "settings", "error")
+    assert all(text in refused for text in texts), refused
+    assert not about(found, "settings", "ok")
+
+
+def test_what_a_start_takes_is_well(visit: Visit, well: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    """Handlers that can be imported, a secret that is one, and other machines where everybody may come in."""
+    (tmp_path / "mine.py").write_text("print('imported')")
+    monkeypatch.setenv("GOPHER_HANDLERS", "mine")
+    monkeypatch.setenv("WEBHOOK_SECRET", "whsec_" + "A" * 32)
+    monkeypatch.setenv("SERVER_HOST", "0.0.0.0")
+    monkeypatch.setenv("SERVER_ANONYMOUS", "true")
+
+    assert len(about(visit("--url", well.url), "settings", "ok")) == 1
+
+
+def test_a_guess_ends_with_one_stop(gopher: Any, well: Any, tmp_path: Path) -> None:
+    """The question mark."""
+    (tmp_path / "c.toml").write_text("[server]\nprot = 1\n")
+
+    assert "did you mean server.port?\n" in gopher("doctor", "--config", "c.toml", "--url", well.url).out

@@ -270,3 +270,31 @@ def test_an_empty_list_says_so(at_node: Any, queue: str) -> None:
     assert at_node("list-failed", "--type", queue).out == "No failed jobs.\n"
     assert at_node("list-failed", "--type", queue, "--json").out == ""
     assert at_node("retry-all", "--type", queue, "--json").json == {"retried": 0}
+
+
+def test_a_type_that_no_node_runs_is_told(at_node: Any, queue: str) -> None:
+    """On stderr, so that a pipe does not see it; of a type that is served nothing is said."""
+    for arguments in ([], ["--json"], ["--wait", "0.05s"]):
+        ran = at_node("submit", "-t", queue, *arguments)
+        assert f"gopher-node: no node runs {queue}; the job waits until one does" in ran.err
+    assert at_node("submit", "-t", "echo").err == ""
+
+
+def test_a_submit_does_not_fail_for_want_of_that(gopher: Any, told: Any) -> None:
+    """A key without the scope read, or an older node."""
+    told.answer({"job_id": "1", "type": "a", "status": "enqueued"}, 201)
+    told.refuse(403, "forbidden", scope="read")
+
+    ran = gopher("submit", "-t", "a", "--url", told.url)
+
+    assert (ran.code, ran.out, ran.err) == (0, "1  a  enqueued\n", "")
+
+
+def test_an_error_of_several_lines_stands_on_one(gopher: Any, told: Any) -> None:
+    """What a wait says is a line."""
+    told.paths = {"/api/v1/jobs/1": {"job_id": "1", "type": "a", "status": "failed", "error": {"message": "a\nb\n"}}}
+
+    ran = gopher("jobs", "wait", "1", "--url", told.url)
+
+    assert ran.err.startswith("gopher-node: job 1 failed: a b. See")
+    assert ran.err.count("\n") == 1

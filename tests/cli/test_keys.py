@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,42 @@ def test_tls_is_told_apart_from_plain_http(gopher: Any, guarded: Guarded, node_u
     assert ran.code == 1
     assert "is not trusted here" in ran.out
     assert "--ca or SSL_CERT_FILE" in ran.out
+
+
+def test_a_key_ends_at_a_time(as_admin: Any) -> None:
+    """Which may be written as a date; one that is over is none."""
+    year = datetime.now(UTC).year + 1
+    ran = as_admin("keys", "create", "dated", "--scopes", "read", "--expires", f"{year}-06-01T00:00:00+00:00", "--json")
+    assert ran.json["expires_at"][:16] == f"{year}-06-01T00:00"
+    over = as_admin("keys", "create", "dated", "--scopes", "read", "--expires", "2020-01-31")
+    assert (over.code, over.err) == (2, "gopher-node: --expires '2020-01-31' is over.\n")
+
+
+def test_an_expired_key_is_marked(gopher: Any, told: Any) -> None:
+    """In the list, which has all."""
+    key = {"id": "1", "name": "a", "scopes": ["read"], "expires_at": "2020-01-01T00:00:00Z"}
+    told.answer({"items": [key, {**key, "expires_at": "2199-01-01T00:00:00Z"}]})
+
+    _, old, new = gopher("keys", "list", "--url", told.url).lines
+
+    assert "2020-01-01 00:00:00Z (expired)" in old
+    assert "expired" not in new
+
+
+def test_an_untrusted_certificate_names_the_option(gopher: Any, guarded: Guarded) -> None:
+    """The command line's, and not the SDK's; and the other address is hinted at where TLS is missing or not wanted."""
+    ran = gopher("health", "--url", guarded.url)
+    assert ran.code == 4
+    assert "with --ca, or in SSL_CERT_FILE" in ran.err
+
+    plain = gopher("health", "--url", guarded.url.replace("https:", "http:"))
+    assert plain.code == 4
+    assert "if it speaks TLS, use https://" in plain.err
+
+
+def test_a_plain_port_is_told_to_https(gopher: Any, told: Any) -> None:
+    """With what to write instead."""
+    ran = gopher("health", "--url", told.url.replace("http:", "https:"))
+    assert ran.code == 4
+    assert "does not speak TLS" in ran.err
+    assert "use http://" in ran.err

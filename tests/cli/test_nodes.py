@@ -138,3 +138,11 @@ def test_settings_that_cannot_be_used_are_told(gopher: Any, monkeypatch: pytest.
 
     assert ran.code == 78
     assert "SERVER_PORT" in ran.err
+
+
+def test_a_node_that_is_none_is_named(at_node: Any) -> None:
+    """With where to find those there are."""
+    ran = at_node("nodes", "show", "nosuch")
+
+    assert (ran.code, ran.out) == (3, "")
+    assert "There is no node nosuch" in ran.err

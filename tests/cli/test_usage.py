@@ -126,6 +126,8 @@ def test_the_version_is_told(gopher: Any) -> None:
         ("stats --type a", "--type narrows down --history"),
         ("watch --interval 1ms", "--interval '1ms' must be at least 0.1s."),
         ("completion tcsh", "There is no completion for 'tcsh', only for bash, zsh, fish."),
+        ("keys create x --scopes read --rate 5/x", "--rate '5/x' must be a number of requests and a time"),
+        ("keys create x --scopes read --expires soon", "--expires 'soon' must be a duration, such as 90d, or a time"),
         ("submit --file missing.ndjson", "The file missing.ndjson cannot be read: No such file or directory."),
         ("submit --file a -t b", "Beside --file, each line says all about its job"),
         ("submit -t a --idempotency-key ä", "--idempotency-key must be 1 to 255 visible ASCII characters."),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gopher_node.client import InvalidRequest, InvalidState, JobNotFound
+from gopher_node.client import InvalidRequest, InvalidState, JobFailed, JobNotFound
 from gopher_node.job import Priority, State
 
 pytestmark = pytest.mark.process
@@ -111,13 +111,16 @@ async def test_a_long_list_is_read_over_its_pages(client: Any, queue: str) -> No
 async def test_failed_jobs_run_again(client: Any) -> None:
     """The dead letters are listed with their error; one or all of a type are retried."""
     job = await client.submit("broken", {"reason": "worn"})
-    failed = await client.wait(job.job_id, timeout=30)
+    with pytest.raises(JobFailed) as caught:
+        await client.wait(job.job_id, timeout=30)
+    failed = await client.wait(job.job_id, timeout=30, check=False)
+    assert caught.value.job == failed
 
     assert failed.status is State.FAILED
     assert failed.error["code"] == "broken-part"
     assert job.job_id in [letter.job_id for letter in await client.dead_letters("broken")]
     assert (await client.retry(job.job_id)).attempts
-    assert (await client.wait(job.job_id, timeout=30)).status is State.FAILED
+    assert (await client.wait(job.job_id, timeout=30, check=False)).status is State.FAILED
     assert await client.retry_all("broken") >= 1
 
 

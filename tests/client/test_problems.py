@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
-from gopher_node import errors
+import gopher_node
+from gopher_node import client, errors
 from gopher_node.client import (
     ApiError,
     FieldError,
@@ -16,6 +19,7 @@ from gopher_node.client import (
     InvalidRequest,
     InvalidState,
     JobExists,
+    JobFailed,
     JobNotFound,
     JobView,
     LeaseLost,
@@ -163,3 +167,27 @@ def test_errors_can_be_passed_between_processes(error: Any) -> None:
     assert type(copy) is type(error)
     assert str(copy) == str(error)
     assert copy.__dict__ == error.__dict__
+
+
+ENDED = {"job_id": "1", "type": "a", "status": "failed", "error": {"code": "exception", "message": "no paper"}}
+
+
+def test_a_failed_job_says_why_and_can_be_passed_on() -> None:
+    """With the job itself; one that completed is answered."""
+    completed = JobView.read({**ENDED, "status": "completed", "error": None})
+    assert JobFailed.unless_completed(completed) is completed
+
+    error = pickle.loads(pickle.dumps(JobFailed(JobView.read(ENDED))))
+    assert str(error) == "Job 1 failed: exception: no paper"
+    assert error.job.status == "failed"
+    assert str(JobFailed(JobView.read({**ENDED, "status": "cancelled", "error": None}))) == "Job 1 was cancelled."
+
+
+def test_the_common_ones_stand_in_the_package() -> None:
+    """They are the client's, which the store's of the same name catch as well."""
+    for name in ("InvalidRequest", "JobNotFound", "LeaseLost", "JobFailed", "ServerUnavailable", "WaitTimeout"):
+        assert getattr(gopher_node, name) is getattr(client, name)
+        assert name in gopher_node.__all__
+    assert issubclass(gopher_node.JobNotFound, errors.JobNotFound)
+    said = "import sys, gopher_node; gopher_node.Retry; print('httpx2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", said], capture_output=True, check=True).stdout == b"False\n"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from gopher_node.handlers import InvalidPayload
 from gopher_node.handlers.builtin import callback
 from gopher_node.handlers.builtin.addresses import MAX_URL, Allowed, callback_refusal
 from gopher_node.handlers.builtin.delivery import STATE_NAME, Outgoing
+from gopher_node.job import RetryPolicy
 from tests.handlers.conftest import JOB, Node
 from tests.handlers.receiver import Names, Receiver
 
@@ -103,7 +106,9 @@ async def test_answers_decide_as_for_webhooks(laptop: Node, receiver: Receiver) 
         receiver.answer(status, headers={"Retry-After": "7"})
         with pytest.raises(Retry) as retry:
             await laptop.call("job_callback", call)
-        assert retry.value.after == 7
+        assert isinstance(retry.value.after, float)
+        assert retry.value.after >= 7
+        assert retry.value.code == "http-error"
     assert len(receiver.requests) == 5
 
 
@@ -357,3 +362,25 @@ def test_operator_can_allow_hosts_and_networks(url: str) -> None:
 def test_only_these_are_allowed(url: str) -> None:
     """A neighbour of what is allowed is not."""
     assert callback_refusal(url, ALLOW) is not None
+
+
+def test_retries_outlast_a_day() -> None:
+    """On average, by the number that the store gives a callback; a receiver's deploy or outage is shorter."""
+    lua = (Path(callback.__file__).parents[2] / "store" / "lua" / "ending.lua").read_text()
+    found = re.search(r"CALLBACK_CRASHES = 'job_callback', '2', (\d+), 3", lua)
+    assert found is not None
+    waits = [min(callback.RETRY.cap, callback.RETRY.base * 2**n) / 2 for n in range(int(found[1]))]
+    assert sum(waits) >= 24 * 3600
+    assert waits[0] <= 60
+
+
+async def test_a_short_retry_after_does_not_use_up_the_retries(
+    laptop: Node, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The policy's wait holds where the receiver asks for less, and its own where it asks for more."""
+    monkeypatch.setattr(RetryPolicy, "delay", lambda self, errors: self.base * 2.0 ** (errors - 1))
+    for asked, attempt, after in (("1", 1, 120.0), ("1", 4, 960.0), ("3600", 1, 3600.0), (None, 3, 480.0)):
+        receiver.answer(503, headers={"Retry-After": asked} if asked else {})
+        with pytest.raises(Retry) as retry:
+            await laptop.call("job_callback", {"url": receiver.url, **ENDED}, attempt=attempt)
+        assert retry.value.after == after

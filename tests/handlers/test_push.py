@@ -331,3 +331,12 @@ async def test_built_in_handler_gives_way() -> None:
     kept = untouched.get("email")
     assert kept is not None
     assert (kept.describe()["mode"], kept.describe()["endpoint"]) == ("async", None)
+
+
+@pytest.mark.parametrize("secret", ["abc", "whsec_", "whsec_c2VjcmV0"])
+@pytest.mark.parametrize("role", ["all", "api", "worker"])
+async def test_bad_webhook_secret_stops_every_start(node: Node, secret: str, role: Any) -> None:
+    """Also where nothing is pushed, for webhooks and callbacks are signed with it."""
+    node.settings = Settings(role=role, data_dir=node.settings.data_dir, webhook={"secret": secret})
+    with pytest.raises(SettingError, match=r"WEBHOOK_SECRET is no secret.*openssl rand -base64 32"):
+        register_push(node.registry, node.settings)

@@ -183,7 +183,7 @@ async def test_answer_that_may_change_is_tried_again(hooks: Node, receiver: Rece
 
     with pytest.raises(Retry, match=f"answered {status}: not now") as retry:
         await hooks.call(type, CALLS[type] | ({"url": receiver.url} if type == "webhook" else {}))
-    assert retry.value.after is None
+    assert (retry.value.after, retry.value.code) == (None, "http-error")
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
@@ -274,8 +274,9 @@ async def test_silent_receiver_times_out(hooks: Node, receiver: Receiver) -> Non
     receiver.respond = wait
     hooks.configure(webhook={"secret": SECRET, "allow": "127.0.0.1", "timeout": 0.05})
 
-    with pytest.raises(Retry, match=r"did not answer within 0\.05 s"):
+    with pytest.raises(Retry, match=r"did not answer within 0\.05 s") as late:
         await hooks.call("webhook", {"url": receiver.url})
+    assert late.value.code == "timeout"
     never.set()
 
 
@@ -284,10 +285,13 @@ async def test_unreachable_receiver_is_tried_again(hooks: Node) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        with pytest.raises(Retry, match="cannot be reached"):
+        with pytest.raises(Retry) as refused:
             await hooks.call("webhook", {"url": f"http://127.0.0.1:{port}/"})
-    with pytest.raises(Retry, match="cannot be reached"):
+    assert str(refused.value) == f"http://127.0.0.1:{port} cannot be reached: Connection refused"
+    assert refused.value.code == "unreachable"
+    with pytest.raises(Retry, match="cannot be reached") as unknown:
         await hooks.call("webhook", {"url": "http://no-such-host.invalid/"})
+    assert "ssl:" not in str(unknown.value)
 
 
 async def test_error_does_not_show_the_query(hooks: Node, receiver: Receiver) -> None:

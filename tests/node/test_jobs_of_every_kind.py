@@ -26,7 +26,7 @@ async def node(tmp_path: Path) -> AsyncIterator[NodeProcess]:
         f"--data-dir={tmp_path / 'data'}",
         "--handlers=userjobs",
         WEBHOOK_ALLOW="127.0.0.1",
-        WEBHOOK_SECRET="whsec_c2VjcmV0",
+        WEBHOOK_SECRET="whsec_" + "A" * 32,
     ) as node:
         yield node
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from typing import Any
+from typing import Annotated, Any
 
+import orjson
 import pytest
+from pydantic import Field, create_model
 
 from gopher_node import __version__
+from gopher_node.handlers import Registry
+from gopher_node.reporting import MAX_HANDLERS, MAX_SCHEMA, publish
 from gopher_node.store import Connections, Store
 from tests.node.node_process import running
 
@@ -76,3 +80,75 @@ async def test_a_node_without_a_worker_is_seen_to_drain(valkey_url: str, store: 
         await node.wait()
 
         assert await store.nodes.all() == []
+
+
+# What a node tells of its handlers
+
+
+def test_handlers_are_published_unless_they_are_built_in() -> None:
+    """Those that the node runs; one that takes the place of a built-in one is not built in."""
+    registry = Registry()
+    registry.load_builtin()
+    registry.handler("email", max_retries=0)(lambda payload: None)
+    registry.handler("mine", description="d" * 5000)(lambda payload: None)
+    registry.handler("not-run")(lambda payload: None)
+
+    told = {entry["type"]: entry for entry in publish(registry, ["default", "email", "mine"])}
+
+    assert told.keys() == {"email", "mine"}
+    assert told["email"]["max_retries"] == 0
+    assert len(told["mine"]["description"]) == 500
+
+
+def _take(registry: Registry, type: str, size: int) -> None:
+    """A handler whose schema has at least so many bytes."""
+    model = create_model("Model", __doc__="x" * size, name=(str, ...))
+
+    def run(payload: Any) -> None:
+        pass
+
+    run.__annotations__["payload"] = model
+    registry.handler(type, max_retries=0)(run)
+
+
+def test_a_large_schema_is_not_published() -> None:
+    """The rest is, and the other handlers' schemas are."""
+    registry = Registry()
+    _take(registry, "large", MAX_SCHEMA)
+    _take(registry, "small", MAX_SCHEMA // 2)
+
+    large, small = publish(registry, ["large", "small"])
+
+    assert (large["payload_schema"], large["max_retries"]) == ({}, 0)
+    assert small["payload_schema"]["required"] == ["name"]
+
+
+def test_many_schemas_are_not_published() -> None:
+    """Together they would make every look at the nodes costly."""
+    registry = Registry()
+    types = [f"t{number}" for number in range(40)]
+    for type in types:
+        _take(registry, type, MAX_SCHEMA // 2)
+
+    few, many = publish(registry, types[:20]), publish(registry, types)
+
+    assert all(entry["payload_schema"] for entry in few)
+    assert [(entry["type"], entry["payload_schema"], entry["max_retries"]) for entry in many] == [
+        (type, {}, 0) for type in types
+    ]
+    assert len(orjson.dumps(few)) <= MAX_HANDLERS
+
+
+def test_a_schema_that_is_no_json_here_is_not_published() -> None:
+    """It does not keep the node from starting."""
+    registry = Registry()
+
+    def run(number: Annotated[int, Field(le=2**70)]) -> None:
+        pass
+
+    run.__annotations__["number"] = Annotated[int, Field(le=2**70)]
+    registry.handler("vast")(run)
+
+    (told,) = publish(registry, ["vast"])
+
+    assert told["payload_schema"] == {}

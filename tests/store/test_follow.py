@@ -297,6 +297,8 @@ async def test_a_counted_error_is_told(store: Store) -> None:
     await store.submit(NewJob(type=TYPE))
     (lease,) = (await store.leases.claim(POOL, 1)).leases
     async with following(store, lease.job.id) as found:
+        await store.progress(lease, b"1")
+        await found.next()
         await store.leases.count_error(lease)
         told = await found.next()
         await store.leases.count_error(lease)

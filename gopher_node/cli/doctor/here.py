@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gopher_node.cli.doctor.finding import Finding, error, ok, warning
+from gopher_node.cli.doctor.start import check_start
+from gopher_node.cli.show import sentence
 from gopher_node.errors import SettingError
 from gopher_node.settings import Settings
 
@@ -40,10 +42,12 @@ def check_settings(config: Path | None) -> tuple[Settings | None, list[Finding]]
         first, *rest = str(problem).splitlines()
         faults = [line.strip().removeprefix("- ") for line in rest] or [first.partition(": ")[2] or first]
         advice = "Mend it where it is written; `gopher-node run --help` and config/gopher-node.toml tell what there is."
-        return None, [error("settings", f"{fault.rstrip('.')}.", advice) for fault in faults]
+        return None, [error("settings", sentence(fault), advice) for fault in faults]
     described = settings.describe()
-    findings = [warning("settings", f"{text}.", "Rename or remove it; it has no effect.") for text in settings.warnings]
+    no_effect = "Rename or remove it; it has no effect."
+    findings = [warning("settings", sentence(text), no_effect) for text in settings.warnings]
     findings += _unused(settings, described)
+    findings += check_start(settings, config)
     if not findings:
         given = sum(entry.source != "default" for entry in described.values())
         findings.append(ok("settings", f"{given} of {len(described)} are set, and all can be used."))

@@ -178,7 +178,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientSSLError) or not isinstance(cause, OSError):
         return str(error).replace(" ssl:default", "") or type(error).__name__
     # Resolvers number their errors from -1 downwards.
-    return os.strerror(cause.errno) if (cause.errno or 0) > 0 else cause.strerror or str(cause)
+    number = cause.errno or 0
+    return os.strerror(number) if number > 0 else cause.strerror or str(cause)
 
 
 def _is_json(response: aiohttp.ClientResponse) -> bool:

@@ -23,6 +23,6 @@ while :; do
   case $code in
     0) jq -Rs '{result: (. as $text | try fromjson catch $text)}' "$files/out" | call "/$token/complete" ;;
     143) call "/$token/release" <<<'{}' ;;
-    *) jq -Rs '{error: .}' "$files/err" | call "/$token/fail" ;;
+    *) jq -Rs '{error: rtrimstr("\n")}' "$files/err" | call "/$token/fail" ;;
   esac | jq -c '{job_id, status, detail}'
 done
