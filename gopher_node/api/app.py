@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gopher_node.api import (
+from gopher_node.api.access.auth import ACCESS, Access, keep_keys
+from gopher_node.api.access.cors import allow_origins
+from gopher_node.api.access.key_ring import KeyRing
+from gopher_node.api.middleware import dress, guard, log_access
+from gopher_node.api.parts import PARTS, Parts
+from gopher_node.api.requests.bodies import MAX_BODY
+from gopher_node.api.requests.catalogue import Catalogue
+from gopher_node.api.resources import (
     aliases,
     dead_letters,
     docs,
@@ -21,13 +28,6 @@ from gopher_node.api import (
     stats,
     submitting,
 )
-from gopher_node.api.auth import ACCESS, Access, keep_keys
-from gopher_node.api.bodies import MAX_BODY
-from gopher_node.api.catalogue import Catalogue
-from gopher_node.api.cors import allow_origins
-from gopher_node.api.key_ring import KeyRing
-from gopher_node.api.middleware import dress, guard, log_access
-from gopher_node.api.parts import PARTS, Parts
 from gopher_node.api.status import NodeStatus
 from gopher_node.handlers import Registry
 from gopher_node.settings import Settings

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from gopher_node.api.auth import Scope, authorize
-from gopher_node.api.bodies import MAX_BODY, read_json
-from gopher_node.api.models import faults_of, refusal
-from gopher_node.api.queries import NoQuery, Query, read_query
+from gopher_node.api.access.auth import Scope, authorize
+from gopher_node.api.requests.bodies import MAX_BODY, read_json
+from gopher_node.api.requests.models import faults_of, refusal
+from gopher_node.api.requests.queries import NoQuery, Query, read_query
 
 AnyBody = TypeVar("AnyBody", bound=BaseModel)
 

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from gopher_node.api.auth import ACCESS, ACT, FACTS, LIMIT, address_of, key_of
+from gopher_node.api.access.auth import ACCESS, ACT, FACTS, LIMIT, address_of, key_of
+from gopher_node.api.answers.problems import HEADERS, Problem, answer, problem_of
 from gopher_node.api.parts import PARTS
-from gopher_node.api.problems import HEADERS, Problem, answer, problem_of
 from gopher_node.telemetry import get_logger
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

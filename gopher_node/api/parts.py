@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from gopher_node.api.catalogue import Catalogue
+from gopher_node.api.requests.catalogue import Catalogue
 from gopher_node.api.status import NodeStatus
 from gopher_node.handlers import Registry
 from gopher_node.settings import Settings

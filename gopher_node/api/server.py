@@ -11,13 +11,13 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 
-from gopher_node.api.auth import ACCESS
-from gopher_node.api.http_workers import HTTP_WORKERS
-from gopher_node.api.limits import ConnectionLimits, refusal_bytes
+from gopher_node.api.access.auth import ACCESS
+from gopher_node.api.access.limits import ConnectionLimits, refusal_bytes
+from gopher_node.api.access.tls import Certificate
+from gopher_node.api.answers.problems import MAX_HEADER, MAX_LINE, answer, problem_of
+from gopher_node.api.http_work.http_workers import HTTP_WORKERS
 from gopher_node.api.middleware import log, new_request_id
 from gopher_node.api.parts import PARTS
-from gopher_node.api.problems import MAX_HEADER, MAX_LINE, answer, problem_of
-from gopher_node.api.tls import Certificate
 
 MAX_HEADERS = 100
 KEEP_ALIVE = 15.0

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gopher_node.api.aliases import LEASE
-from gopher_node.api.nodes import WorkersDocument
-from gopher_node.api.stats import StatsDocument
+from gopher_node.api.resources.aliases import LEASE
+from gopher_node.api.resources.nodes import WorkersDocument
+from gopher_node.api.resources.stats import StatsDocument
 from gopher_node.job import NewJob, State
 from gopher_node.store import Pool
 from tests.api.conftest import Answer, Api

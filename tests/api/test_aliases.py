@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from gopher_node.api.aliases import ShortAnswer
-from gopher_node.api.documents import JobDocument, JobPageDocument
-from gopher_node.api.health import HealthDocument
-from gopher_node.api.nodes import WorkersDocument
+from gopher_node.api.answers.documents import JobDocument, JobPageDocument
+from gopher_node.api.resources.aliases import ShortAnswer
+from gopher_node.api.resources.health import HealthDocument
+from gopher_node.api.resources.nodes import WorkersDocument
 from gopher_node.job import Priority
 from tests.api.conftest import Answer, Api
 

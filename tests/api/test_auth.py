@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from gopher_node.api import key_ring, middleware
+from gopher_node.api import middleware
+from gopher_node.api.access import key_ring
+from gopher_node.api.access.auth import Access
+from gopher_node.api.access.key_ring import KeyRing, digest_of
 from gopher_node.api.app import RESOURCES
-from gopher_node.api.auth import Access
-from gopher_node.api.key_ring import KeyRing, digest_of
 from gopher_node.errors import SettingError, StoreUnavailable
 from gopher_node.settings import ServerSettings, Settings
 from gopher_node.store import Connections, Store

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from gopher_node.api import catalogue as module
-from gopher_node.api.catalogue import Catalogue
-from gopher_node.api.handlers import HandlerListDocument
+from gopher_node.api.requests.catalogue import Catalogue
+from gopher_node.api.resources.handlers import HandlerListDocument
 from gopher_node.errors import StoreError, StoreUnavailable
 from gopher_node.handlers import Registry
 from gopher_node.job import NewJob, Priority, new_job_id

@@ -133,7 +133,7 @@ async def test_no_such_job(api, job_id):
 
 async def test_pings(api, follow, monkeypatch):
     """A stream on which nothing happens has a comment now and then."""
-    monkeypatch.setattr("gopher_node.api.events.PING", 0.05)
+    monkeypatch.setattr("gopher_node.api.resources.events.PING", 0.05)
     job_id = await api.submit()
     events = await follow(job_id)
     await events.next()

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gopher_node.api.stats import MinuteListDocument
-from gopher_node.api.views import format_time
+from gopher_node.api.answers.views import format_time
+from gopher_node.api.resources.stats import MinuteListDocument
 from gopher_node.job import NewJob
 from gopher_node.store import Pool
 from tests.api.conftest import Api

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from gopher_node.api.auth import ACCESS
-from gopher_node.api.key_ring import KeyRing, digest_of
+from gopher_node.api.access.auth import ACCESS
+from gopher_node.api.access.key_ring import KeyRing, digest_of
 from gopher_node.errors import StoreUnavailable
 from gopher_node.store import Connections, Store
 
@@ -379,7 +379,7 @@ async def test_a_use_that_is_being_told_when_the_node_stops_is_told_again(locked
         return await asyncio.Future()
 
     monkeypatch.setattr(store.keys, "touch", hang_once)
-    monkeypatch.setattr("gopher_node.api.key_ring.LOOK_EVERY", 0.0)
+    monkeypatch.setattr("gopher_node.api.access.key_ring.LOOK_EVERY", 0.0)
     keys = KeyRing(store.keys, (), lambda error: None)
     await keys.look()
     assert keys.find(made["key"])

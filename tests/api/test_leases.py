@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from gopher_node.api import leases
-from gopher_node.api.http_workers import HTTP_WORKERS, MAX_NAMES, HttpWorkers
-from gopher_node.api.lease_batches import CompletedListDocument, FailedListDocument, ReleasedListDocument
+from gopher_node.api.http_work.http_workers import HTTP_WORKERS, MAX_NAMES, HttpWorkers
+from gopher_node.api.resources import leases
+from gopher_node.api.resources.lease_batches import CompletedListDocument, FailedListDocument, ReleasedListDocument
 from gopher_node.handlers import Registry
 from gopher_node.job import RetryPolicy, State, Token
 from gopher_node.telemetry import Events

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from gopher_node.api.limits import ConnectionLimits
+from gopher_node.api.access.limits import ConnectionLimits
 from gopher_node.settings import ServerSettings
 
 PROBE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -14,9 +14,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gopher_node.api import long_poll
-from gopher_node.api.leases import LONG_POLL
-from gopher_node.api.long_poll import LongPoll, Order
+from gopher_node.api.http_work import long_poll
+from gopher_node.api.http_work.long_poll import LongPoll, Order
+from gopher_node.api.resources.leases import LONG_POLL
 from gopher_node.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from gopher_node.handlers import Registry
 from gopher_node.job import Lease, NewJob, State

@@ -123,7 +123,7 @@ async def test_many_jobs_in_one_call(api):
 
 async def test_when_time_is_up_a_cursor_leads_on(api, monkeypatch):
     """A call whose time is up says how far it came, and where to go on; all calls together change each job once."""
-    monkeypatch.setattr("gopher_node.api.selections.WORK_TIME", 0.0)
+    monkeypatch.setattr("gopher_node.api.resources.selections.WORK_TIME", 0.0)
     await api.post("/api/v1/jobs/bulk", [{"type": "mail"}] * 700)
     counts, cursor = [], ""
     while cursor is not None:

@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
-from gopher_node.api.handlers import HandlerListDocument
-from gopher_node.api.nodes import NodeDocument, NodeListDocument, WorkersDocument
-from gopher_node.api.views import format_time
+from gopher_node.api.answers.views import format_time
+from gopher_node.api.resources.handlers import HandlerListDocument
+from gopher_node.api.resources.nodes import NodeDocument, NodeListDocument, WorkersDocument
 from gopher_node.job import Job, State
 from gopher_node.reporting import Rates, Reporter
 from gopher_node.store import Store

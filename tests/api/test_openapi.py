@@ -9,7 +9,7 @@ from base64 import b64encode
 import pytest
 from openapi_spec_validator import validate
 
-from gopher_node.api.problem_kinds import KINDS
+from gopher_node.api.answers.problem_kinds import KINDS
 from gopher_node.handlers.builtin import registry as builtin
 from gopher_node.job import Priority as Level
 from gopher_node.job import State

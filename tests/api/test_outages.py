@@ -6,7 +6,7 @@ import pytest
 import structlog
 from aiohttp import web
 
-from gopher_node.api.problems import problem_of
+from gopher_node.api.answers.problems import problem_of
 from gopher_node.errors import (
     JobExists,
     KeyReused,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gopher_node.api.bodies import MAX_DEPTH, parse_json
-from gopher_node.api.models import read_submission
-from gopher_node.api.problems import Problem
+from gopher_node.api.answers.problems import Problem
+from gopher_node.api.requests.bodies import MAX_DEPTH, parse_json
+from gopher_node.api.requests.models import read_submission
 from gopher_node.handlers import Registry
 from gopher_node.job import NewJob
 

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gopher_node.api.http_workers import HttpWorkers
-from gopher_node.api.queues import PurgedDocument, QueueDocument, QueueListDocument
+from gopher_node.api.http_work.http_workers import HttpWorkers
+from gopher_node.api.resources.queues import PurgedDocument, QueueDocument, QueueListDocument
 from gopher_node.job import NewJob, Priority, State
 from gopher_node.store import Pool
 from gopher_node.telemetry import Events

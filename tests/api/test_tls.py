@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from gopher_node.api import tls
-from gopher_node.api.tls import Certificate
+from gopher_node.api.access import tls
+from gopher_node.api.access.tls import Certificate
 from gopher_node.errors import SettingError
 
 

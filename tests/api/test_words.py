@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gopher_node.api.views import show_job
+from gopher_node.api.answers.views import show_job
 from gopher_node.job import Job, Priority, State
 from tests.api.conftest import Api
 

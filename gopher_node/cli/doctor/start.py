@@ -32,7 +32,7 @@ def check_start(settings: Settings, config: Path | None) -> Iterator[Finding]:
         yield from _check_handlers(config)
     server = settings.server
     if server.tls_cert and server.tls_key:
-        from gopher_node.api.tls import Certificate
+        from gopher_node.api.access.tls import Certificate
 
         try:
             Certificate(server.tls_cert, server.tls_key)

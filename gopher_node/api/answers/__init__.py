@@ -1,0 +1,1 @@
+"""What answers look like: documents, problems, and their description."""

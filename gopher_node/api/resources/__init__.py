@@ -1,0 +1,1 @@
+"""What the API answers at its addresses: a module for each resource."""

@@ -1,0 +1,141 @@
+"""Statistics: how many jobs there are, where they stand, and what became of all that came before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import Field
+
+from gopher_node import __version__
+from gopher_node.api.answers.documents import Count, Document, Moment
+from gopher_node.api.answers.views import format_time, respond
+from gopher_node.api.endpoint import endpoint
+from gopher_node.api.parts import PARTS
+from gopher_node.api.requests.fields import TypeName
+from gopher_node.api.requests.queries import NoQuery, Query, whole
+from gopher_node.job import Priority, State
+from gopher_node.store import Minute, Stats
+from gopher_node.store.history import KEPT
+
+HAPPENINGS = ("submitted", "completed", "failed", "retried", "crashed", "cancelled")
+Minutes = Annotated[int, whole(1, KEPT)]
+
+
+class QueueStatsDocument(Document):
+    type: str
+    depth: dict[str, Count]
+    states: dict[str, Count]
+
+
+class StatsNodeDocument(Document):
+    id: str
+    role: str
+    version: str
+
+
+class StatsDocument(Document):
+    jobs_submitted: Count
+    jobs_completed: Count
+    jobs_failed: Count
+    workers_active: Count
+    queue_size: Count
+    uptime: float
+    jobs: dict[str, Count]
+    totals: dict[str, Count]
+    queues: list[QueueStatsDocument]
+    nodes_working: Count
+    durability: str
+    node: StatsNodeDocument
+
+
+@endpoint("GET", "/api/v1/stats", scope="read", answers={200: StatsDocument}, aliases=("/stats",))
+async def show_stats(request: web.Request, query: NoQuery) -> web.Response:
+    """Show how many jobs there are, where they stand, and what became of all that came before."""
+    parts = request.app[PARTS]
+    stats = await parts.store.stats()
+    jobs = _by_state(stats)
+    status = parts.status
+    return respond(
+        {
+            "jobs_submitted": stats.totals.get("submitted", 0),
+            "jobs_completed": stats.totals.get("completed", 0),
+            "jobs_failed": stats.totals.get("failed", 0),
+            # Each job that runs keeps one worker busy, whichever node it is on.
+            "workers_active": jobs["processing"],
+            "queue_size": jobs["enqueued"],
+            "uptime": round(status.uptime, 3),
+            "jobs": jobs,
+            "totals": {**dict.fromkeys(HAPPENINGS, 0), **stats.totals},
+            "queues": _queues(stats),
+            "nodes_working": stats.sessions,
+            "durability": parts.store.durability,
+            "node": {"id": status.id, "role": parts.settings.role, "version": __version__},
+        }
+    )
+
+
+def _by_state(stats: Stats) -> dict[str, int]:
+    jobs: dict[str, int] = {state.value: 0 for state in State}
+    for (state, _, _), count in stats.counts.items():
+        jobs[state.value] += count
+    return jobs
+
+
+def _queues(stats: Stats) -> list[dict[str, Any]]:
+    depth: dict[str, Counter[str]] = {}
+    states: dict[str, Counter[str]] = {}
+    for (state, priority, type), count in stats.counts.items():
+        states.setdefault(type, Counter())[state.value] += count
+        if state is State.ENQUEUED:
+            depth.setdefault(type, Counter())[priority.label] += count
+    levels = [level.label for level in sorted(Priority, reverse=True)]
+    return [
+        {
+            "type": type,
+            "depth": {level: depth.get(type, Counter[str]())[level] for level in levels},
+            "states": {state.value: found[state.value] for state in State},
+        }
+        for type, found in sorted(states.items())
+    ]
+
+
+class HistoryQuery(Query):
+    type: TypeName | None = Field(None, description="Only jobs of this type. `queue` is another word for it.")
+    minutes: Minutes = Field(60, description="How many minutes back, up to two days.")
+
+
+class MinuteDocument(Document):
+    """What happened in one minute."""
+
+    at: Moment
+    submitted: Count
+    completed: Count
+    failed: Count
+    retried: Count
+    crashed: Count
+    cancelled: Count
+
+
+class MinuteListDocument(Document):
+    items: list[MinuteDocument]
+
+
+@endpoint("GET", "/api/v1/stats/history", scope="read", query=HistoryQuery, answers={200: MinuteListDocument})
+async def show_history(request: web.Request, query: HistoryQuery) -> web.Response:
+    """
+    Show what happened in each of the last minutes, to all jobs or to those of a type, the latest minute last.
+
+    Two days are kept. A minute in which no node ran is left out, and so is the present one.
+    """
+    minutes = await request.app[PARTS].store.history.read(query.minutes)
+    return respond({"items": [_show_minute(minute, query.type) for minute in minutes]})
+
+
+def _show_minute(minute: Minute, type: str | None) -> dict[str, Any]:
+    happened = minute.totals if type is None else minute.types.get(type, {})
+    return {"at": format_time(minute.at_ms), **{what: happened.get(what, 0) for what in HAPPENINGS}}
+
+
+ENDPOINTS = (show_stats, show_history)
