@@ -400,7 +400,7 @@ async def test_a_trusted_proxy_says_who_asked(serve, lines):
         ("198.51.100.1, 203.0.113.9, 10.0.0.7", "203.0.113.9"),
         ("10.0.0.7", "10.0.0.7"),
     ):
-        await api.post("/api/v1/queues/mail/purge", headers={**bearer(KEYS["admin"]), "X-Forwarded-For": named})
+        await api.post("/api/v1/queues/plain/purge", headers={**bearer(KEYS["admin"]), "X-Forwarded-For": named})
         assert lines[-1]["address"] == address
 
 
@@ -437,5 +437,7 @@ def test_every_address_is_declared_with_a_scope():
         "/health",
         "/openapi.json",
         "/docs",
+        "/",
+        "/problems",
         "/problems/{name}",
     }

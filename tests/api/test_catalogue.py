@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gopher_node.api import catalogue as module
+from gopher_node.api.requests import catalogue as module
 from gopher_node.api.requests.catalogue import Catalogue
 from gopher_node.api.resources.handlers import HandlerListDocument
 from gopher_node.errors import StoreError, StoreUnavailable

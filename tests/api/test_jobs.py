@@ -216,7 +216,7 @@ async def test_purge(api):
 
     assert (await api.post("/api/v1/queues/mail/purge?priority=low")).json == {"purged": 1}
     assert (await api.post("/api/v1/queues/mail/purge")).json == {"purged": 1}
-    assert (await api.post("/api/v1/queues/nobody-knows/purge")).json == {"purged": 0}
+    assert (await api.post("/api/v1/queues/nobody-knows/purge")).problem == "queue-not-found"
     assert (await api.post("/api/v1/queues/a%7B/purge")).problem == "queue-not-found"
     assert (await api.store.get(kept)).state is State.ENQUEUED
 

@@ -164,7 +164,7 @@ async def test_all_mistakes_are_told_at_once(api):
         ("/delay", "invalid-duration"),
         ("/delay", "conflict"),
         ("/execute_at", "invalid-run-at"),
-        ("/tags", "invalid-name"),
+        ("/tags/1", "invalid-name"),
         ("/nonsense", "unknown-field"),
         ("/queue", "conflict"),
         ("/payload/name", "missing"),

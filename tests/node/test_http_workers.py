@@ -97,7 +97,9 @@ class Door:
 
     async def pass_through(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self.behind is not None:
+            if self.behind is None:
+                await reader.read(65536)  # as a proxy does, which has to be asked before it can say no
+            else:
                 port = int(self.behind.url.rpartition(":")[2])
                 inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
                 await asyncio.gather(self._copy(reader, inner_writer), self._copy(inner_reader, writer))

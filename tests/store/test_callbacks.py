@@ -94,7 +94,7 @@ async def test_every_end_is_told_once(store: Store, how: str) -> None:
         "result": result,
     }
     (callback,) = (await store.list(CALLBACKS)).items
-    assert (callback.state, callback.priority, callback.max_retries) == (State.ENQUEUED, Priority.NORMAL, 12)
+    assert (callback.state, callback.priority, callback.max_retries) == (State.ENQUEUED, Priority.NORMAL, 17)
     assert callback.callback_url == ""
 
 

@@ -18,7 +18,7 @@ from gopher_node.job import RetryPolicy
 TYPE = "job_callback"
 TIMEOUT = 5.0
 # With the store's CALLBACK_RETRIES that is more than a day on average: longer than a receiver's deploy or outage.
-RETRY = RetryPolicy(base=120.0, cap=43_200.0)
+RETRY = RetryPolicy(base=5.0, cap=43_200.0)
 
 Milliseconds = Annotated[int, Field(ge=0, le=253_402_300_799_999)]
 

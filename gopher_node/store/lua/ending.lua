@@ -23,7 +23,7 @@ end
 -- call_back(...): stores the job that tells a callback's url of this end. A job that tells of another has no callback itself.
 -- Its id is a UUID of version 7 out of the time, a number that seq gives once, and the end of the other's id: what Lua gives
 -- for random numbers is the same in every script.
-local CALLBACK_TYPE, CALLBACK_PRIORITY, CALLBACK_RETRIES, CALLBACK_CRASHES = 'job_callback', '2', 12, 3
+local CALLBACK_TYPE, CALLBACK_PRIORITY, CALLBACK_RETRIES, CALLBACK_CRASHES = 'job_callback', '2', 17, 3
 local CALLBACK_RESULT = 65536 -- bytes of a result that is told
 local function call_back(id, kind, state, url)
   local attempt, created, result = unpack(call('HMGET', P .. 'job:' .. id, 'attempt', 'created', 'result'))

@@ -7,8 +7,9 @@ const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
 async function call(path, body, signal) { // again and again until the node has answered, for it may be restarting
   const headers = { "Content-Type": "application/json", "Idempotency-Key": randomUUID(), ...(key && { "X-API-Key": key }) };
   for (; !signal?.aborted; await sleep(1000)) {
-    const sent = fetch(`${GOPHER_URL}/api/v1/leases${path}`, { method: "POST", headers, body: JSON.stringify(body), signal });
-    const answer = await sent.then(async (it) => ({ status: it.status, body: await it.json() })).catch(() => {});
+    const sent = fetch(`${GOPHER_URL}/api/v1/leases${path}`, { method: "POST", headers, body: JSON.stringify(body), signal })
+      .then(async (it) => ({ status: it.status, body: await it.json() }));
+    const answer = await Promise.race([sent, sleep(45_000)]).catch(() => {}); // a connection may hang, too
     if (answer && answer.status < 500 && answer.status !== 429) return answer.body;
   }
 }
@@ -16,8 +17,7 @@ async function run({ job, token }) {
   const stop = new AbortController(); // for when the lease is lost, or the job is to be cancelled
   const beats = setInterval(async () => (await call(`/${token}/heartbeat`, {})).cancel_requested === false || stop.abort(), 5000);
   await work(job, stop.signal).then((result) => call(`/${token}/complete`, { result })).catch((error) =>
-    stop.signal.aborted ? call(`/${token}/release`, {}) : call(`/${token}/fail`, { error: String(error) }));
-  clearInterval(beats);
+    stop.signal.aborted ? call(`/${token}/release`, {}) : call(`/${token}/fail`, { error: String(error) })).finally(() => clearInterval(beats));
 }
 const running = new Set(), stopping = new AbortController();
 process.on("SIGTERM", () => stopping.abort()); // what runs is finished, and nothing more is claimed
@@ -27,4 +27,4 @@ while (!stopping.signal.aborted) {
   for (const lease of items) { const task = run(lease).then(() => running.delete(task)); running.add(task); }
   await (running.size >= slots ? Promise.race(running) : items.length || sleep(500));
 }
-await Promise.all(running);
+await Promise.all(running), process.exit();
