@@ -1,4 +1,5 @@
 #!lua flags=allow-oom
+-- uses: operating
 -- claim_job(id, session, nonce, node, lease, timeout, grace): takes one waiting job out of its lane, under an HTTP lease.
 -- It is open: whoever knows the job's id may settle it.
 --   ARGV[3] id of this claim: told again, it is answered again as long as it holds the job, and never takes it anew
@@ -16,10 +17,8 @@ if state == 'enqueued' then
   local deadline = now + (job[7] and job[7] + ARGV[8] or ARGV[7])
   call('HSET', key, 'state', 'processing', 'attempt', (job[6] or 0) + 1, 'nonce', nonce, 'session', session, 'node', node,
        'started', now, 'lease', lease, 'deadline', deadline, 'open', 1)
-  call('ZREM', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group, id)
-  tidy_lane(priority, kind, group)
+  leave_place(id, state, kind, priority, group)
   call('ZADD', P .. 'processing', math.min(now + lease, deadline), id)
-  count('enqueued', priority, kind, -1)
   count('processing', priority, kind, 1)
   tell_followers(id, job[8])
   commit()
