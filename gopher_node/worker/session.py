@@ -39,7 +39,7 @@ class NodeSession:
         self._on_cancel = on_cancel
         self._replacing = asyncio.Lock()
         self._current: Session | None = None
-        self._child: Process | None = None
+        self._birth: asyncio.Task[Process] | None = None
 
     @property
     def current(self) -> Session:
@@ -92,22 +92,19 @@ class NodeSession:
         if self._current is not None:
             with contextlib.suppress(StoreError):
                 await self._store.close_session(self._current)
-        if self._child is not None:
-            self._kill_child()
-            await self._child.communicate()
+        if self._birth is not None:
+            # A child that is only being born when the renewing is cancelled is waited for, and then ended, too.
+            with contextlib.suppress(OSError):
+                child = await self._birth
+                self._kill_child()
+                await child.communicate()
 
     async def _renew(self, session: Session) -> tuple[bool, bool]:
         """Run a child until it ends. Returns whether it ever renewed the session, and whether the session is gone."""
         renewed = lost = False
         try:
-            child = self._child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                heartbeat.__file__,
-                stdin=PIPE,
-                stdout=PIPE,
-                start_new_session=True,
-            )
+            self._birth = asyncio.create_task(_start_child())
+            child = await asyncio.shield(self._birth)
         except OSError as error:
             # No process, memory or file handle to be had right now. The session lasts for a while without.
             self._events.store_down(StoreUnavailable(f"The process that renews the session did not start: {error}"))
@@ -150,5 +147,14 @@ class NodeSession:
             await asyncio.sleep(random.uniform(0, PAUSE_CAP))
 
     def _kill_child(self) -> None:
-        if self._child is not None and self._child.returncode is None:
-            self._child.kill()
+        if self._birth is None or not self._birth.done() or self._birth.exception() is not None:
+            return
+        child = self._birth.result()
+        if child.returncode is None:
+            child.kill()
+
+
+async def _start_child() -> Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-P", heartbeat.__file__, stdin=PIPE, stdout=PIPE, start_new_session=True
+    )

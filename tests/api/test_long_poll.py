@@ -244,7 +244,8 @@ class TestLine:
         asked, listened = len(counting.asked), counting.listened
         async with asyncio.timeout(0.6):  # sooner than the wait for a wake-up would end by itself
             await until(lambda: not counting.listening)
-        await asyncio.sleep(1.2)
+            # A line that is gone asks nothing any more.
+            await until(lambda: not poll._lines)  # pyright: ignore[reportPrivateUsage]
 
         assert (len(counting.asked), counting.listened, poll.waiting) == (asked, listened, 0)
 

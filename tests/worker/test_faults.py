@@ -213,8 +213,9 @@ async def test_renewing_child_is_replaced(bench: Bench, monkeypatch: pytest.Monk
     assert session
     await until_renewed(bench, session)
 
-    child = worker._session._child  # pyright: ignore[reportPrivateUsage]
-    assert child is not None
+    birth = worker._session._birth  # pyright: ignore[reportPrivateUsage]
+    assert birth is not None
+    child = await birth
     os.kill(child.pid, blow)
     await child.wait()
     await until_renewed(bench, session, 2)
