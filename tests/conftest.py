@@ -25,17 +25,17 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all", action="store_true", help="run the store's tests on the installed Redis, too")
+    parser.addoption(
+        "--all", action="store_true", help="run the store's tests on fakeredis and the installed Redis, too"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip, and say why, what needs a tool that is not there, or a server that is not wanted."""
+    """Skip, and say why, what needs a tool that is not there."""
     for item in items:
         for mark in item.iter_markers("tool"):
             (tool,) = mark.args
-            if tool == "redis-server" and not config.getoption("--all"):
-                item.add_marker(pytest.mark.skip(reason="a third server: run scripts/test --all"))
-            elif shutil.which(tool) is None:
+            if shutil.which(tool) is None:
                 item.add_marker(pytest.mark.skip(reason=f"needs {tool}, which is NOT INSTALLED here"))
 
 

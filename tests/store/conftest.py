@@ -1,4 +1,9 @@
-"""Every store test runs on fakeredis and on a real Valkey, and after each the whole store has to be consistent."""
+"""
+Every store test runs on a real Valkey, and after each the whole store has to be consistent.
+
+What the scripts do on other servers is seen from those that tell each transition once, twice and late; with --all, all
+run on fakeredis and on the Redis that is installed, too.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,23 @@ Connect = Callable[..., Store]
 OpenStore = Callable[..., Awaitable[Store]]
 
 
-@pytest.fixture(params=["fakeredis", "valkey", pytest.param("redis", marks=pytest.mark.tool("redis-server"))])
+TRANSITIONS = {"test_transitions", "test_told_twice", "test_told_late", "test_submitting", "test_pools"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """On which servers a test runs."""
+    if "connect" not in metafunc.fixturenames:
+        return
+    everything = metafunc.config.getoption("--all")
+    servers: list[Any] = ["valkey"]
+    if everything or metafunc.module.__name__.rpartition(".")[2] in TRANSITIONS:
+        servers.append("fakeredis")
+    if everything:
+        servers.append(pytest.param("redis", marks=pytest.mark.tool("redis-server")))
+    metafunc.parametrize("connect", servers, indirect=True)
+
+
+@pytest.fixture
 def connect(request: pytest.FixtureRequest) -> Connect:
     """Makes stores that all stand on one server."""
     if request.param != "fakeredis":

@@ -25,7 +25,8 @@ Cursor = Annotated[str | None, Field(description="Sent back as `cursor`, it goes
 class Document(BaseModel):
     """A JSON object with these members and no others."""
 
-    model_config = ConfigDict(extra="forbid")
+    # Their schemas are built when somebody asks for one; a node starts sooner without.
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class ErrorDocument(Document):
