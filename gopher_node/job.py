@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import IntEnum, StrEnum
 from functools import partial
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import orjson
 
@@ -130,6 +130,63 @@ def new_job_id() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unique:
+    """
+    A name that at most one job bears at a time: until that is `started` or `finished`, or for `period_ms` from its
+    submission on. A twin is answered with the job that bears it, replaces what that is to do, or is rejected.
+    """
+
+    key: str
+    until: Literal["started", "finished", "time"] = "finished"
+    period_ms: int | None = None
+    duplicates: Literal["existing", "replace", "reject"] = "existing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """
+    What few jobs have: it is kept together, so that all others pay one look for it.
+
+    `depends_on` are ids of jobs that have to end first; `on_parent_failure` says what happens if one of them does not
+    complete. `workflow` is the id of the workflow that the job belongs to, and `name` what it is called in there. A job
+    that has not started `expires_ms` (epoch ms), or `ttl_ms` after its submission, never does. `retry` overrides its
+    handler's policy.
+    """
+
+    unique: Unique | None = None
+    depends_on: tuple[str, ...] = ()
+    on_parent_failure: Literal["skip", "fail", "run"] = "skip"
+    workflow: str = ""
+    name: str = ""
+    expires_ms: int | None = None
+    ttl_ms: int | None = None
+    retry: RetryPolicy | None = None
+
+    def encode(self) -> bytes:
+        """As JSON without what is not set; empty if nothing is."""
+        if self is NO_OPTIONS or self == NO_OPTIONS:
+            return b""
+        given = asdict(self)
+        return orjson.dumps({name: given[name] for name in given if getattr(self, name) != getattr(NO_OPTIONS, name)})
+
+    @classmethod
+    def decode(cls, text: bytes) -> Self:
+        """From such JSON. What a newer version wrote and this one does not know is left out."""
+        given: dict[str, Any] = orjson.loads(text)
+        known: dict[str, Any] = {name: given[name] for name in cls.__dataclass_fields__ if name in given}
+        if "unique" in known:
+            known["unique"] = Unique(**known["unique"])
+        if "retry" in known:
+            known["retry"] = RetryPolicy(**known["retry"])
+        if "depends_on" in known:
+            known["depends_on"] = tuple(known["depends_on"])
+        return cls(**known)
+
+
+NO_OPTIONS = JobOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
     """
     A job that is to be stored.
@@ -154,6 +211,7 @@ class NewJob:
     tags: tuple[str, ...] = ()
     callback_url: str = ""
     client_id: bool = False
+    options: JobOptions = NO_OPTIONS
 
 
 @dataclass(slots=True, kw_only=True)
@@ -188,6 +246,7 @@ class Job:
     cancel_requested: bool = False
     tags: tuple[str, ...] = ()
     callback_url: str = ""
+    options: JobOptions = NO_OPTIONS
     attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     @property

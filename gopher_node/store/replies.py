@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from gopher_node.job import Job, Lease, NewJob, Priority, State, Token
+from gopher_node.job import NO_OPTIONS, Job, JobOptions, Lease, NewJob, Priority, State, Token
 from gopher_node.store.values import Overdue, Pulse, Stats, Submitted, Survey
 
 # As a script writes a score. What float() accepts beyond that, such as nan, would make the list's script fail.
@@ -17,7 +17,7 @@ _SCORE = re.compile(r"-?[0-9]+(\.[0-9]+)?(e\+?[0-9]+)?")
 
 
 def new_job_fields(job: NewJob) -> tuple[Any, ...]:
-    """The thirteen fields of a new job, in the order of `store_job` in storing.lua."""
+    """The fourteen fields of a new job, in the order of `store_job` in storing.lua."""
     return (
         job.id,
         job.type,
@@ -32,6 +32,7 @@ def new_job_fields(job: NewJob) -> tuple[Any, ...]:
         "" if job.retention_ms is None else job.retention_ms,
         " ".join(job.tags),
         job.callback_url,
+        job.options.encode(),
     )
 
 
@@ -58,7 +59,7 @@ def submitted(id: str, answer: list[Any], *, replayed: bool = False) -> Submitte
 
 def lease(answer: list[Any]) -> Lease:
     """A claimed job, from `describe` in claim.lua; of an HTTP lease, with the times of its end and its beginning."""
-    expires_ms, started_ms = answer[15:17] if len(answer) > 16 else (None, None)
+    expires_ms, started_ms = answer[16:18] if len(answer) > 17 else (None, None)
     (
         id,
         attempt,
@@ -75,7 +76,8 @@ def lease(answer: list[Any]) -> Lease:
         timeout,
         due,
         tags,
-    ) = answer[:15]
+        options,
+    ) = answer[:16]
     job = Job(
         id=id.decode(),
         type=type.decode(),
@@ -93,6 +95,7 @@ def lease(answer: list[Any]) -> Lease:
         due_ms=int(due) if due else None,
         started_ms=started_ms,
         tags=tuple(tags.decode().split()) if tags else (),
+        options=JobOptions.decode(options) if options else NO_OPTIONS,
     )
     return Lease(job, nonce.decode(), expires_ms)
 
@@ -144,6 +147,7 @@ def job(answer: list[Any]) -> Job:
         cancel_requested=b"cancel" in fields,
         tags=tuple(text(b"tags").split()),
         callback_url=text(b"callback"),
+        options=JobOptions.decode(fields[b"options"]) if b"options" in fields else NO_OPTIONS,
         attempts=[orjson.loads(entry) for entry in attempts],
     )
 

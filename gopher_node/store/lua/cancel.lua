@@ -11,7 +11,7 @@ local wanted = words(ARGV[3])
 local function cancel_one(id)
   local key = P .. 'job:' .. id
   local job = call('HMGET', key, 'state', 'type', 'priority', 'group', 'session', 'retention', 'watched', 'cancel',
-                   'operation', 'callback')
+                   'operation', 'callback', 'options')
   local state, kind, priority = job[1], job[2], job[3]
   if not state then return false end
   local before = answered_before(operation, job[9])
@@ -28,7 +28,7 @@ local function cancel_one(id)
   if not wanted[state] or state == 'completed' or state == 'failed' or state == 'cancelled' then return {state, state} end
   leave_place(id, state, kind, priority, job[4] or '')
   call('HSET', key, 'state', 'cancelled', 'finished', now, 'operation', operation .. ':' .. state)
-  finish(id, kind, priority, 'cancelled', tonumber(job[6] or nil), job[10], job[7])
+  finish(id, kind, priority, 'cancelled', tonumber(job[6] or nil), job[10], job[7], job[11])
   return {state, 'cancelled'}
 end
 

@@ -40,10 +40,10 @@ local function tell_next()
 end
 
 local FIELDS = {'created', 'payload', 'attempt', 'max_retries', 'max_crashes', 'timeout', 'due', 'tags', 'errors', 'crashes',
-                'watched'}
+                'watched', 'options'}
 local function describe(id, kind, priority, group, job, attempt, nonce, expires, started)
   return {id, attempt, nonce, kind, priority, job[1], group, job[2] or call('GET', P .. 'payload:' .. id),
-          job[9], job[10], job[4], job[5], job[6], job[7], job[8], expires, started}
+          job[9], job[10], job[4], job[5], job[6], job[7], job[8], job[12], expires, started}
 end
 
 -- What the last claim got and the session still holds.

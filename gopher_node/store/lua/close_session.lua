@@ -8,7 +8,7 @@ local ids = call('SRANDMEMBER', key, 200)
 if call('DEL', P .. 'session:' .. session) == 1 then stop_waiting(session) end
 for _, id in ipairs(ids) do
   local job = call('HMGET', P .. 'job:' .. id, 'type', 'priority', 'group', 'attempt', 'started', 'node', 'cancel', 'retention',
-                   'watched', 'state', 'session', 'callback', 'lease', 'unheard')
+                   'watched', 'state', 'session', 'callback', 'lease', 'unheard', 'options')
   local running = job[10] == 'processing'
   local ours = running and job[11] == session
   local state = job[7] and 'cancelled' or 'enqueued'
@@ -25,7 +25,7 @@ for _, id in ipairs(ids) do
       tell_followers(id, job[9])
     else
       call('HSET', P .. 'job:' .. id, 'finished', now)
-      finish(id, job[1], job[2], state, tonumber(job[8] or nil), job[12], job[9])
+      finish(id, job[1], job[2], state, tonumber(job[8] or nil), job[12], job[9], job[15])
     end
   end
 end

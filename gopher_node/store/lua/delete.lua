@@ -17,15 +17,15 @@ if told then
 end
 
 local function delete_one(id)
-  local job = call('HMGET', P .. 'job:' .. id, 'state', 'type', 'priority', 'group', 'tags', 'retention', 'watched')
+  local job = call('HMGET', P .. 'job:' .. id, 'state', 'type', 'priority', 'group', 'tags', 'retention', 'watched', 'options')
   local state, kind, priority = job[1], job[2], job[3]
   if not state then return false end
   if state == 'processing' or not wanted[state] then return {state, state} end
   if state == 'completed' or state == 'failed' or state == 'cancelled' then
-    forget_final(id, state, kind, priority, job[5], job[6])
+    forget_final(id, state, kind, priority, job[5], job[6], job[8])
   else
     leave_place(id, state, kind, priority, job[4] or '')
-    forget(id, kind, job[5])
+    forget(id, kind, job[5], job[8])
   end
   if job[7] then tell_watchers(id) end
   total('deleted')

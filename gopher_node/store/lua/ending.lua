@@ -54,7 +54,7 @@ end
 -- those who wait for that, and stores the job that tells its callback, if it has one.
 local finals, expiring = {}, {}
 local finished = 0
-local function finish(id, kind, priority, state, retention, callback, watched)
+local function finish(id, kind, priority, state, retention, callback, watched, options)
   local of_type = state .. ':' .. kind
   add(finals, state, now, id)
   add(finals, of_type, now, id)
@@ -83,18 +83,18 @@ local function commit_ends()
   if expiring[1] then call('ZADD', P .. 'expiring', unpack(expiring)) end
 end
 
--- forget(id, kind, tags): the job stands in no state index any more; nothing of it stays.
-local function forget(id, kind, tags)
+-- forget(id, kind, tags, options): the job stands in no state index any more; nothing of it stays.
+local function forget(id, kind, tags, options)
   call('UNLINK', P .. 'job:' .. id, P .. 'payload:' .. id, P .. 'result:' .. id, P .. 'attempts:' .. id)
   for tag in string.gmatch(tags or '', '%S+') do call('ZREM', P .. 'tag:' .. tag, id) end
 end
 
-local function forget_final(id, state, kind, priority, tags, retention)
+local function forget_final(id, state, kind, priority, tags, retention, options)
   call('ZREM', P .. 'final:' .. state, id)
   call('ZREM', P .. 'final:' .. state .. ':' .. kind, id)
   if retention then call('ZREM', P .. 'expiring', id) end
   count(state, priority, kind, -1)
-  forget(id, kind, tags)
+  forget(id, kind, tags, options)
 end
 
 -- prune(limit, keep): forget up to `limit` finished jobs that outlived their retention or the number kept of their state.
@@ -103,9 +103,9 @@ local function prune(limit, keep)
   local gone = 0
   local function drop(index, ids)
     for _, id in ipairs(ids) do
-      local job = call('HMGET', P .. 'job:' .. id, 'state', 'type', 'priority', 'tags', 'retention')
+      local job = call('HMGET', P .. 'job:' .. id, 'state', 'type', 'priority', 'tags', 'retention', 'options')
       if job[1] then
-        forget_final(id, job[1], job[2], job[3], job[4], job[5])
+        forget_final(id, job[1], job[2], job[3], job[4], job[5], job[6])
       else
         call('ZREM', index, id) -- or it would be found here for ever
       end

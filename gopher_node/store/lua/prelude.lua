@@ -5,7 +5,7 @@
 --
 -- A job and what belongs to it:
 --   job:<id>                     HASH    type state priority group payload created due timeout max_retries max_crashes
---                                        retention tags callback attempt errors crashes nonce session node started finished
+--                                        retention tags callback options attempt errors crashes nonce session node started finished
 --                                        result progress cancel watched settled operation seed; what is absent is empty or 0
 --                                        operation: "<id of the last call that changed it>:<…>", so that a repeat of
 --                                        that call, told because its answer was lost, is known and answered alike

@@ -15,9 +15,9 @@ if told then
   return {tonumber(number), next_cursor}
 end
 
-local function drop(id, state, priority, tags, watched)
+local function drop(id, state, priority, tags, watched, options)
   count(state, priority, kind, -1)
-  forget(id, kind, tags)
+  forget(id, kind, tags, options)
   if watched then tell_watchers(id) end
   total('purged')
   gone = gone + 1
@@ -31,7 +31,7 @@ for _, priority in ipairs(PRIORITIES) do
       if not group then break end
       local popped = call('ZPOPMIN', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group, LIMIT - gone)
       for i = 1, #popped, 2 do
-        drop(popped[i], 'enqueued', priority, unpack(call('HMGET', P .. 'job:' .. popped[i], 'tags', 'watched')))
+        drop(popped[i], 'enqueued', priority, unpack(call('HMGET', P .. 'job:' .. popped[i], 'tags', 'watched', 'options')))
       end
       tidy_lane(priority, kind, group)
     end
@@ -55,10 +55,10 @@ if gone < LIMIT then
     if gone >= LIMIT then break end
     local id = found[i]
     looked = looked + 1
-    local job = call('HMGET', P .. 'job:' .. id, 'type', 'priority', 'tags', 'watched')
+    local job = call('HMGET', P .. 'job:' .. id, 'type', 'priority', 'tags', 'watched', 'options')
     if job[1] == kind and (only == '' or only == job[2]) then
       call('ZREM', due, id)
-      drop(id, 'scheduled', job[2], job[3], job[4])
+      drop(id, 'scheduled', job[2], job[3], job[4], job[5])
     else
       cursor = found[i + 1] .. ' ' .. id
     end

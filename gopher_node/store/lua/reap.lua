@@ -25,7 +25,7 @@ local function take_back(id, expected_nonce, expected_end, expected_session)
   local key = P .. 'job:' .. id
   local job = call('HMGET', key, 'state', 'nonce', 'session', 'type', 'priority', 'group', 'attempt', 'crashes',
                    'max_crashes', 'cancel', 'started', 'node', 'retention', 'watched', 'lease', 'deadline', 'renewed',
-                   'unheard', 'callback')
+                   'unheard', 'callback', 'options')
   local session, kind, priority, lease = job[3], job[4], job[5], job[15]
   -- What does not match its job is only struck off, or it would be found here for ever.
   if job[1] ~= 'processing' then call('ZREM', P .. 'processing', id) end
@@ -54,7 +54,7 @@ local function take_back(id, expected_nonce, expected_end, expected_session)
     tell_followers(id, job[14])
   else
     call('HSET', key, 'finished', now)
-    finish(id, kind, priority, state, tonumber(job[13] or nil), job[19], job[14])
+    finish(id, kind, priority, state, tonumber(job[13] or nil), job[19], job[14], job[20])
   end
   taken = taken + 1
 end

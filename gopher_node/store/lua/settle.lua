@@ -4,7 +4,7 @@
 --   ARGV[2..4] how long completed and cancelled jobs are kept in ms, and how many of each
 --   ARGV[5] number of settlements; then for each:
 --     outcome, id, attempt, nonce, body (result or error as JSON), delay in ms (of a completion: '' or a mark of all that
---     it says), number of follow-ups, thirteen fields each
+--     it says), number of follow-ups, fourteen fields each
 -- Answers for each the state the job was given, or 'stale' if the lease is no longer the job's. A settlement that was
 -- already carried out is answered as it was then, and changes nothing: its reply may have been lost. A completion with
 -- another mark than it was carried out with is none of these: 'other'.
@@ -14,7 +14,7 @@ local answers = {}
 local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, at)
   local key = P .. 'job:' .. id
   local job = call('HMGET', key, 'state', 'nonce', 'attempt', 'settled', 'type', 'priority', 'session', 'retention', 'watched',
-                   'lease', 'callback')
+                   'lease', 'callback', 'options')
   if job[4] and string.sub(job[4], 1, #nonce + 1) == nonce .. ':' then
     local state, mark = string.match(job[4], '^(%a+):?(.*)$', #nonce + 2)
     if outcome == 'complete' and mark ~= '' and mark ~= delay then return 'other' end
@@ -79,7 +79,7 @@ local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, 
     count('scheduled', priority, kind, 1)
     total_of('retried:' .. kind)
   else
-    finish(id, kind, priority, state, tonumber(job[8] or nil), job[11], job[9])
+    finish(id, kind, priority, state, tonumber(job[8] or nil), job[11], job[9], job[12])
   end
   if state == 'enqueued' or state == 'scheduled' then tell_followers(id, job[9]) end
   if state == 'completed' then

@@ -7,10 +7,11 @@ end
 
 -- store_job(at, seed): stores the new job whose fields start at ARGV[at], unless its id is known. Returns
 -- {state, created?, created in ms, due in ms or false}; a repeat gets the state that the job has by now.
---   ARGV[at…] = id type priority group payload due delay timeout max_retries max_crashes retention tags callback
-local NEW_JOB_FIELDS = 13
+--   ARGV[at…] = id type priority group payload due delay timeout max_retries max_crashes retention tags callback options
+-- Most jobs have no options; those of others are JSON, as job.py writes them.
+local NEW_JOB_FIELDS = 14
 local function store_job(at, seed)
-  local id, kind, priority, group, payload, due, delay, timeout, max_retries, max_crashes, retention, tags, callback =
+  local id, kind, priority, group, payload, due, delay, timeout, max_retries, max_crashes, retention, tags, callback, options =
     unpack(ARGV, at, at + NEW_JOB_FIELDS - 1)
   local key = P .. 'job:' .. id
   if call('EXISTS', key) == 1 then
@@ -32,6 +33,7 @@ local function store_job(at, seed)
   set('retention', retention)
   set('tags', tags)
   if callback ~= '' then set('callback', callback) end
+  if options ~= '' then set('options', options) end
   if seed then set('seed', seed) end
   if due then set('due', due) end
   put_body('payload', id, payload, fields)

@@ -3,7 +3,7 @@
 -- submit(window, n, call…): stores the new jobs of n calls. Each call is for itself: all of its jobs are stored, or none.
 --   ARGV[2] ms for which an idempotency key holds; ARGV[3] number of calls; then for each:
 --     hash of its idempotency key or '', the request's fingerprint, seed, the numbers of those jobs, from 1 on, whose ids
---     the client chose, number of jobs, thirteen fields a job (see store_job)
+--     the client chose, number of jobs, fourteen fields a job (see store_job)
 -- The seed is this call's alone, or '' if it has neither a key nor chosen ids. A call that was carried out before, and whose
 -- answer was lost, gets the same answer again.
 -- Answers for each call {'stored', job…}; {'replayed', seed of the first call, job…}, as that was answered;
