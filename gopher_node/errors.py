@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class GopherError(Exception):
     """Something went wrong in gopher-node."""
@@ -33,6 +35,85 @@ class JobExists(GopherError):
         super().__init__(f"There is a job {id} already; it is {state}. Nothing was stored." if id else None)
         self.state = state
         self.index = index  # its place among the jobs that were submitted together
+
+
+class ParentNotFound(GopherError):
+    """A job is to wait for another that does not exist."""
+
+    def __init__(self, id: str = "", *, index: int = 0) -> None:
+        super().__init__(f"There is no job {id} to wait for. Nothing was stored." if id else None)
+        self.parent = id
+        self.index = index  # the place of the job that names it, among those that were submitted together
+
+
+class DependencyCycle(GopherError):
+    """Jobs wait for each other in a circle, so none of them could ever run."""
+
+    def __init__(self, circle: Sequence[str] = ()) -> None:
+        told = " → ".join(circle if len(circle) <= 20 else [*circle[:20], "…"])
+        super().__init__(f"These jobs wait for each other: {told}. Nothing was stored." if circle else None)
+        self.circle = tuple(circle)  # names or ids, each before the one that waits for it; the last is the first again
+
+
+class WorkflowNotFound(GopherError):
+    """No workflow has this id."""
+
+
+class WorkflowEnded(GopherError):
+    """The workflow has ended, and takes no more jobs."""
+
+    def __init__(self, state: str = "") -> None:
+        super().__init__(f"The workflow is {state}, and takes no more jobs. Nothing was stored." if state else None)
+        self.state = state
+
+
+class QueueDraining(GopherError):
+    """The queue is being drained, and takes no new jobs."""
+
+    def __init__(self, type: str = "") -> None:
+        told = f"The queue of {type!r} is being drained, and takes no new jobs until it is resumed. Nothing was stored."
+        super().__init__(told if type else None)
+        self.type = type
+
+
+class QueueFull(GopherError):
+    """The queue has as many waiting jobs as it may have."""
+
+    def __init__(self, type: str = "", waiting: int = 0, max_backlog: int = 0) -> None:
+        told = (
+            f"The queue of {type!r} has no room: {waiting} of at most {max_backlog} jobs wait. Nothing was stored; "
+            "try again later, or with fewer jobs."
+        )
+        super().__init__(told if type else None)
+        self.type = type
+        self.waiting = waiting
+        self.max_backlog = max_backlog
+
+
+class BreakerNotFound(GopherError):
+    """The type has no circuit breaker."""
+
+
+class DuplicateJob(GopherError):
+    """Another job bears this unique key."""
+
+    def __init__(self, id: str = "", state: str = "", *, index: int = 0) -> None:
+        super().__init__(f"Job {id}, which is {state}, bears this unique key." if id else None)
+        self.id = id
+        self.state = state
+        self.index = index  # the place of the refused job among those that were submitted together
+
+
+class RecurringNotFound(GopherError):
+    """No recurring job has this name."""
+
+
+class RecurringExists(GopherError):
+    """Another recurring job has this name."""
+
+
+class RecurringChanged(GopherError):
+    """The recurring job is being changed by others at the same time. Nothing was changed."""
 
 
 class KeyReused(GopherError):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import re
 import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum, StrEnum
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import orjson
 
@@ -16,10 +17,12 @@ import orjson
 TYPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/+-]{0,199}\Z")
 TAG_NAME = GROUP_NAME
+JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 MAX_NAME_BYTES = 200
 MAX_ERROR_BYTES = 4 * 1024
 MAX_TRACEBACK_BYTES = 16 * 1024
+MAX_FACTOR = 100
 
 
 class State(StrEnum):
@@ -67,23 +70,93 @@ class Priority(IntEnum):
 DEFAULT_WEIGHTS = {Priority.URGENT: 8, Priority.HIGH: 4, Priority.NORMAL: 2, Priority.LOW: 1}
 
 
+Strategy = Literal["exponential", "fixed", "linear", "list"]
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """
-    How long a failed job waits before its next run: exponential, with full jitter and a cap.
+    How long a failed job waits before its next run, and after which errors there is one.
 
-    The n-th retry waits a random time between 0 and min(cap, base * 2 ** (n - 1)) seconds. Full jitter spreads
-    jobs that failed together (M. Brooker, "Exponential Backoff And Jitter", 2015).
+    Before the n-th retry it waits, in seconds and `cap` at most:
+    "exponential": `base * factor ** (n - 1)`; "fixed": `base`; "linear": `base * n`; "list": the n-th of `delays`, and
+    after the last one that again. With `jitter` it is a random time between 0 and that; unless it is said, only the
+    exponential policy has jitter. It spreads jobs that failed together (M. Brooker, "Exponential Backoff And Jitter",
+    2015).
+
+    `only` and `never` name exception classes, with or without their module, and mean those that derive from them too;
+    or codes of errors, such as "timeout". An error that is not among `only`, or is among `never`, is final. A class may
+    stand for its name.
     """
 
     base: float = 2.0
     cap: float = 600.0
+    strategy: Strategy = "exponential"
+    factor: float = 2.0
+    delays: Sequence[float] = ()
+    jitter: bool | None = None
+    only: Sequence[str | type[BaseException]] = ()
+    never: Sequence[str | type[BaseException]] = ()
+
+    def __post_init__(self) -> None:
+        change = partial(object.__setattr__, self)
+        change("delays", tuple(self.delays))
+        change("only", _class_names(self.only))
+        change("never", _class_names(self.never))
+        if self.strategy not in get_args(Strategy):
+            raise ValueError(f"strategy must be one of {', '.join(get_args(Strategy))}, not {self.strategy!r}")
+        if (self.strategy == "list") != bool(self.delays):
+            raise ValueError("delays and the strategy list belong together")
+        if min(self.base, self.cap, *self.delays) < 0:
+            raise ValueError("a retry policy has no negative times")
+        if not 1 <= self.factor <= MAX_FACTOR:
+            raise ValueError(f"factor must be from 1 to {MAX_FACTOR}, not {self.factor}")
 
     def delay(self, errors: int, rng: random.Random | None = None) -> float:
         """Seconds to wait after the `errors`-th error, counted from 1."""
-        # The exponent is bounded, for 2 ** 5000 is no float.
-        ceiling = min(self.cap, self.base * 2.0 ** min(max(errors, 1) - 1, 64))
-        return (rng or random).uniform(0.0, ceiling)
+        number = max(errors, 1)
+        match self.strategy:
+            case "fixed":
+                wait = self.base
+            case "linear":
+                wait = self.base * number
+            case "list":
+                wait = self.delays[min(number, len(self.delays)) - 1]
+            case _:
+                # The exponent is bounded, for 2 ** 5000 is no float.
+                wait = self.base * self.factor ** min(number - 1, 64)
+        ceiling = min(self.cap, wait)
+        return (rng or random).uniform(0.0, ceiling) if self.jitters else ceiling
+
+    @property
+    def jitters(self) -> bool:
+        return self.strategy == "exponential" if self.jitter is None else self.jitter
+
+    def retries(self, names: Iterable[str]) -> bool:
+        """Whether there is another run after an error that has these names."""
+        if not (self.only or self.never):
+            return True
+        known = set(names)
+        return known.isdisjoint(self.never) and (not self.only or not known.isdisjoint(self.only))
+
+
+def _class_names(given: Sequence[str | type[BaseException]]) -> tuple[str, ...]:
+    if isinstance(given, (str, type)):
+        raise ValueError("only and never are lists of names")
+    return tuple(_name_of(one) if isinstance(one, type) else one for one in given)
+
+
+def _name_of(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def names_of_class(kind: type) -> set[str]:
+    """By what a retry policy may know an error of this class."""
+    return {
+        name
+        for one in kind.__mro__
+        for name in (one.__name__, one.__qualname__, f"{one.__module__}.{one.__qualname__}")
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +175,10 @@ class JobError:
 
     def __post_init__(self) -> None:
         change = partial(object.__setattr__, self)
-        change("code", _cut(self.code, MAX_NAME_BYTES))
-        change("message", _cut(self.message, MAX_ERROR_BYTES))
-        change("kind", _cut(self.kind, MAX_NAME_BYTES))
-        change("traceback", _cut(self.traceback, MAX_TRACEBACK_BYTES, keep_end=True))
+        change("code", cut(self.code, MAX_NAME_BYTES))
+        change("message", cut(self.message, MAX_ERROR_BYTES))
+        change("kind", cut(self.kind, MAX_NAME_BYTES))
+        change("traceback", cut(self.traceback, MAX_TRACEBACK_BYTES, keep_end=True))
 
     def encode(self) -> bytes:
         """As JSON."""
@@ -117,7 +190,7 @@ class JobError:
         return orjson.dumps(content)
 
 
-def _cut(value: object, limit: int, *, keep_end: bool = False) -> str:
+def cut(value: object, limit: int, *, keep_end: bool = False) -> str:
     # A lone surrogate cannot be stored; it can only come from text that was never valid.
     encoded = (value if isinstance(value, str) else str(value)).encode("utf-8", "replace")
     if len(encoded) > limit:
@@ -150,7 +223,7 @@ class JobOptions:
     `depends_on` are ids of jobs that have to end first; `on_parent_failure` says what happens if one of them does not
     complete. `workflow` is the id of the workflow that the job belongs to, and `name` what it is called in there. A job
     that has not started `expires_ms` (epoch ms), or `ttl_ms` after its submission, never does. `retry` overrides its
-    handler's policy.
+    handler's policy. `recurring` is the name of the recurring job that brought it.
     """
 
     unique: Unique | None = None
@@ -161,6 +234,7 @@ class JobOptions:
     expires_ms: int | None = None
     ttl_ms: int | None = None
     retry: RetryPolicy | None = None
+    recurring: str = ""
 
     def encode(self) -> bytes:
         """As JSON without what is not set; empty if nothing is."""
@@ -173,14 +247,18 @@ class JobOptions:
     def decode(cls, text: bytes) -> Self:
         """From such JSON. What a newer version wrote and this one does not know is left out."""
         given: dict[str, Any] = orjson.loads(text)
-        known: dict[str, Any] = {name: given[name] for name in cls.__dataclass_fields__ if name in given}
-        if "unique" in known:
-            known["unique"] = Unique(**known["unique"])
-        if "retry" in known:
-            known["retry"] = RetryPolicy(**known["retry"])
+        known: dict[str, Any] = _known(cls, given)
+        if known.get("unique"):
+            known["unique"] = Unique(**_known(Unique, known["unique"]))
+        if known.get("retry"):
+            known["retry"] = RetryPolicy(**_known(RetryPolicy, known["retry"]))
         if "depends_on" in known:
             known["depends_on"] = tuple(known["depends_on"])
         return cls(**known)
+
+
+def _known(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in kind.__dataclass_fields__ if name in given}
 
 
 NO_OPTIONS = JobOptions()
@@ -220,7 +298,8 @@ class Job:
     A job as the store holds it. Times are epoch milliseconds; `payload`, `result` and `progress` are JSON.
 
     `attempt` counts claims. `errors` and `crashes` are what the two budgets, `max_retries` and `max_crashes`, are
-    compared with. `attempts` has one entry for each finished attempt, of which the last twenty are kept.
+    compared with. `attempts` has one entry for each finished attempt, of which the last twenty are kept. `ended_by` is
+    the error of a job that ended without a run: its deadline came, or a job that it waited for did not complete.
     """
 
     id: str
@@ -247,11 +326,21 @@ class Job:
     tags: tuple[str, ...] = ()
     callback_url: str = ""
     options: JobOptions = NO_OPTIONS
+    ended_by: dict[str, Any] | None = None
     attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     @property
+    def expires_ms(self) -> int | None:
+        """When its right to start ends, if it does."""
+        if self.options.expires_ms is None and self.options.ttl_ms is not None:
+            return self.created_ms + self.options.ttl_ms
+        return self.options.expires_ms
+
+    @property
     def error(self) -> dict[str, Any] | None:
-        """Why the job is not completed: the error of its last attempt, if that ended in one."""
+        """Why the job is not completed: what ended it without a run, or the error of its last attempt, if any."""
+        if self.ended_by is not None:
+            return self.ended_by
         if self.state is State.COMPLETED or not self.attempts:
             return None
         return self.attempts[-1].get("error")

@@ -17,10 +17,10 @@ import uvloop
 
 from gopher_node import __version__
 from gopher_node.api import ApiServer, make_app
-from gopher_node.errors import GopherError, SettingError, StoreUnavailable, UnusableStore
+from gopher_node.errors import GopherError, SettingError, StoreError, StoreUnavailable, UnusableStore
 from gopher_node.handlers import Registry, registry
 from gopher_node.handlers.push import register_push
-from gopher_node.reporting import Reporter, publish
+from gopher_node.reporting import Declaration, Reporter, policies_of, publish
 from gopher_node.scheduler import Scheduler
 from gopher_node.settings import Settings
 from gopher_node.store import Connections, Retention, Store
@@ -106,6 +106,7 @@ class Node:
         self._registry.load_builtin()
         self._registry.load(self.settings.handlers)
         register_push(self._registry, self.settings)
+        self._registry.limit(self.settings.flow)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
@@ -137,11 +138,17 @@ class Node:
                 "this machine with the same data directory see its jobs. Give all nodes the same REDIS_URL.",
             )
         url = embedded.url if embedded is not None else str(shared_url)
-        store = self._make_store(url)
+        connections = Connections(url, timeout=settings.redis.timeout)
+        store = self._make_store(connections)
         stack.push_async_callback(store.close)
-        api = await self._start_api(stack, store)
+        # The same store as requests see it: whoever asks over HTTP is told of an outage at once.
+        front = self._make_store(connections, hasty=True)
+        front.on_scheduled = lambda due_in: store.on_scheduled(due_in)
+        stack.push_async_callback(front.close, shared=True)
+        api = await self._start_api(stack, front)
         if not await self._open(store):
             return
+        front.durability = store.durability
         await api.check_access()
         scheduler = self._scheduler = Scheduler(store, self._events)
         if embedded is not None and embedded.owner:
@@ -150,18 +157,19 @@ class Node:
         async with asyncio.TaskGroup() as group:
             self._parts["scheduler"] = group.create_task(scheduler.run(), name="scheduler")
             if self.role != "api":
-                worker = self._worker = Worker(
-                    store, self._registry, settings, self._events, store_url=url, node=self.id
-                )
-                self._parts["worker"] = group.create_task(worker.run(self._stopping), name="worker")
+                self._worker = Worker(store, self._registry, settings, self._events, store_url=url, node=self.id)
+            declaration = await self._declare(store)
+            if self._worker is not None:
+                self._parts["worker"] = group.create_task(self._worker.run(self._stopping), name="worker")
             reporter = Reporter(
                 store,
                 self._events,
-                self._describe(api),
+                {**self._describe(api), "limited": declaration.limited()},
                 self._worker and self._worker.status,
                 api.http_workers,
                 api.ended_over_http,
                 draining=self._stopping.is_set,
+                declaration=declaration,
             )
             self._parts["reporter"] = group.create_task(reporter.run(), name="reporter")
             self.started = True
@@ -183,6 +191,17 @@ class Node:
             # Others see this node as one that drains until the last request is answered.
             await api.stop()
             self._parts["reporter"].cancel()
+
+    async def _declare(self, store: Store) -> Declaration:
+        """What bounds the jobs of this node's types, before it claims the first of them."""
+        types = self._worker.types if self._worker is not None else ()
+        declaration = Declaration(store, self.id, policies_of(self._registry, types, self.settings.flow))
+        try:
+            await declaration.make()
+        except StoreError as error:
+            # The reporter makes up for it.
+            self._events.store_down(error)
+        return declaration
 
     def _describe(self, api: ApiServer) -> dict[str, Any]:
         """What stays the same of what the node reports of itself."""
@@ -208,12 +227,16 @@ class Node:
         stack.push_async_callback(embedded.stop)
         return embedded
 
-    def _make_store(self, url: str) -> Store:
+    def _make_store(self, connections: Connections, *, hasty: bool = False) -> Store:
         settings = self.settings
-        connections = Connections(url, timeout=settings.redis.timeout)
         kept = settings.retention
-        retention = Retention(kept.completed, kept.cancelled, kept.max_jobs, kept.idempotency)
-        store = Store(connections, namespace=settings.namespace, retention=retention, patience=settings.redis.timeout)
+        store = Store(
+            connections,
+            namespace=settings.namespace,
+            retention=Retention(kept.completed, kept.cancelled, kept.max_jobs, kept.idempotency),
+            patience=settings.redis.timeout,
+            hasty=hasty,
+        )
         store.on_trouble = self._events.store_down
         return store
 

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from gopher_node.errors import StoreError
+from gopher_node.flow import UNLIMITED, FlowPolicy
 from gopher_node.handlers import Registry
 from gopher_node.handlers.builtin import registry as builtin
 from gopher_node.store import Store
@@ -35,7 +36,7 @@ def publish(registry: Registry, types: Iterable[str]) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     for type in types:
         handler = registry.get(type)
-        if handler is None or handler is builtin.get(type):
+        if handler is None or handler.is_like(builtin.get(type)):
             continue
         entry = handler.describe()
         entry["description"] = entry["description"][:MAX_DESCRIPTION]
@@ -52,6 +53,49 @@ def _is_small(schema: dict[str, Any]) -> bool:
         return len(orjson.dumps(schema)) <= MAX_SCHEMA
     except orjson.JSONEncodeError:
         return False  # a bound beyond 64 bits, say, must not keep the node from starting
+
+
+def policies_of(registry: Registry, types: Iterable[str], settings: Mapping[str, FlowPolicy]) -> dict[str, FlowPolicy]:
+    """What a node that runs these types declares of them, and of others that its settings name."""
+    declared: dict[str, FlowPolicy] = {}
+    for type in {*types, *settings}:
+        # A handler's is overlaid by the setting already.
+        handler = registry.get(type)
+        declared[type] = settings.get(type, UNLIMITED) if handler is None else handler.policy
+    return declared
+
+
+class Declaration:
+    """
+    Declares to the store what bounds the jobs of a node's types, once the store answers, and again after an outage.
+
+    Of a type for which the node has no limits, it takes away what was declared, unless another node, by its record, has
+    some: it may have other settings, or be of a version that is about to be replaced.
+    """
+
+    def __init__(self, store: Store, node_id: str, policies: Mapping[str, FlowPolicy]) -> None:
+        self._store = store
+        self._node_id = node_id
+        self._policies = policies
+        self.due = True
+        """Whether the store does not know it yet, or may have lost it."""
+
+    def limited(self) -> list[str]:
+        """The types of which the node declares limits."""
+        return sorted(type for type, policy in self._policies.items() if policy.limits())
+
+    async def make(self) -> None:
+        """Raises StoreError; then it is still due."""
+        limited = set(self.limited())
+        others: set[str] = set()
+        if len(limited) < len(self._policies):
+            for node in await self._store.nodes.all():
+                if node.get("id") != self._node_id:
+                    others.update(node.get("limited") or ())
+        told = {type: policy for type, policy in self._policies.items() if type in limited or type not in others}
+        if told:
+            await self._store.flow.declare(told)
+        self.due = False
 
 
 class Rates:
@@ -84,7 +128,7 @@ class Reporter:
 
     `fixed` is what stays the same; `worker` tells how the worker is, where there is one, and `http_workers` who else
     works through this node; what came of those runs, `ended_over_http`, is none of the node's own counts. A node
-    without a worker drains too: `draining` tells.
+    without a worker drains too: `draining` tells. `declaration` is made where it is due.
     """
 
     def __init__(
@@ -97,8 +141,10 @@ class Reporter:
         ended_over_http: Callable[[], Mapping[str, int]] = lambda: {},
         *,
         draining: Callable[[], bool] = lambda: False,
+        declaration: Declaration | None = None,
         every: float = REPORT_EVERY,
     ) -> None:
+        self._declaration = declaration
         self._store = store
         self._events = events
         self._fixed = fixed
@@ -115,7 +161,9 @@ class Reporter:
         try:
             while True:
                 status = self._worker() if self._worker is not None else None
-                self._rates.look(self.counts(), status.busy / status.slots if status and status.slots else 0.0)
+                # More may run than there are slots, if these have just become fewer.
+                busy = min(1.0, status.busy / status.slots) if status and status.slots else 0.0
+                self._rates.look(self.counts(), busy)
                 begins_to_drain = self._drains(status) and not draining
                 if time.monotonic() - reported >= self._every or begins_to_drain:
                     reported, draining = time.monotonic(), self._drains(status)
@@ -133,7 +181,11 @@ class Reporter:
     async def _report(self, status: WorkerStatus | None) -> None:
         try:
             await self._store.nodes.report(self._fixed["id"], orjson.dumps(self.record(status)))
+            if self._declaration is not None and self._declaration.due:
+                await self._declaration.make()
         except StoreError as error:
+            if self._declaration is not None:
+                self._declaration.due = True
             self._events.store_down(error)
 
     def counts(self) -> dict[str, int]:

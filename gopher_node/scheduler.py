@@ -14,6 +14,7 @@ from typing import Any
 import aiocron
 
 from gopher_node.errors import StoreError
+from gopher_node.schedules import ScheduleError, plan
 from gopher_node.store import Overdue, Store, Survey
 from gopher_node.telemetry.events import Events
 
@@ -110,8 +111,8 @@ class Reaper:
 
 class Scheduler:
     """
-    Promotes each job at its due time, reaps, and prunes. Every node runs one; none leads, for each step is atomic and
-    repeating it changes nothing.
+    Promotes each job at its due time, fires recurring ones, reaps, and prunes. Every node runs one; none leads, for
+    each step is atomic and repeating it changes nothing.
 
     It sleeps until the next due time. A job that is stored on this node and due earlier sets the alarm forward.
     """
@@ -167,12 +168,20 @@ class Scheduler:
         self.last_tick = time.monotonic()
         if promoted.count:
             self._events.promoted(promoted.count)
+        fire_in = promoted.next_fire_in
+        if fire_in == 0 and not await self.fire():
+            fire_in = None
+        if promoted.fans and await self._store.workflows.fan_out(BATCH):
+            return
+        if promoted.next_expiry_in == 0 and await self._store.expire(BATCH) == BATCH:
+            return
         if promoted.count == BATCH:
             return
         pause = PROMOTE_AT_LEAST_EVERY * random.uniform(0.8, 1.0)
-        if promoted.next_due_in is not None:
-            # The store's clock counts whole milliseconds: a touch later, and one call finds the job due.
-            pause = min(pause, promoted.next_due_in + 0.001)
+        for due_in in (promoted.next_due_in, promoted.next_expiry_in, fire_in):
+            if due_in is not None:
+                # The store's clock counts whole milliseconds: a touch later, and one call finds the job due.
+                pause = min(pause, due_in + 0.001)
         wakes_at = min(self._wakes_at, loop.time() + pause)
         while (pause := wakes_at - loop.time()) > 0:
             self._wakes_at = wakes_at
@@ -183,6 +192,25 @@ class Scheduler:
             except TimeoutError:
                 return
             wakes_at = self._wakes_at
+
+    async def fire(self) -> bool:
+        """Fire the recurring jobs that are due. False: none is, or of none this node knows when it fires."""
+        moved = False
+        for found in await self._store.recurring.due():
+            due_ms, definition = found.next_ms, found.definition
+            try:
+                steps = [] if due_ms is None else plan(definition.schedule, due_ms, found.seen_ms, definition.missed)
+            except ScheduleError as error:
+                # A node that has its time zone fires it.
+                self._events.recurring_unknown(found.name, error)
+                continue
+            moved = True
+            for step in steps:
+                outcome = await self._store.recurring.fire(found, step)
+                if outcome not in ("fired", "overlapped", "missed"):
+                    break  # another node was here first
+                self._events.recurred(outcome, step.missed)
+        return moved
 
     async def reap(self) -> None:
         """

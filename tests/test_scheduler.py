@@ -10,9 +10,10 @@ import aiocron
 import pytest
 
 from gopher_node.errors import StoreUnavailable
-from gopher_node.job import NewJob, State
+from gopher_node.job import JobOptions, NewJob, State
 from gopher_node.scheduler import Reaper, Scheduler
-from gopher_node.store import Beat, Overdue, Pool, Pulse, Store, Survey
+from gopher_node.schedules import Schedule
+from gopher_node.store import Beat, Definition, JobFilter, NewWorkflow, Overdue, Pool, Pulse, Store, Survey
 from gopher_node.telemetry.events import Events
 
 LEASE = 15.0
@@ -185,9 +186,13 @@ class Bell(Events):
         self.rung = asyncio.Event()
         self.lost = asyncio.Event()
         self.looked = asyncio.Event()
+        self.fired = asyncio.Event()
 
     def promoted(self, count: int) -> None:
         self.rung.set()
+
+    def recurred(self, outcome: str, missed: int) -> None:
+        self.fired.set()
 
     def reaped(self, count: int) -> None:
         self.lost.set()
@@ -231,6 +236,50 @@ async def test_earlier_job_sets_the_alarm_forward(store: Store) -> None:
     assert (await store.get(soon.id)).state == State.ENQUEUED
 
 
+async def test_recurring_jobs_fire_on_time(store: Store) -> None:
+    """One that is stored while the scheduler sleeps sets its alarm, and so does each fire for the next."""
+    bell = Bell()
+    running = asyncio.create_task(Scheduler(store, bell).run())
+    each_second = Definition(name="often", schedule=Schedule(cron="* * * * * *"), job=NewJob(type="work"))
+    try:
+        await asyncio.wait_for(bell.looked.wait(), 5)
+        await store.recurring.create(each_second)
+        for _ in range(2):
+            await asyncio.wait_for(bell.fired.wait(), 5)
+            bell.fired.clear()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    jobs = (await store.list(JobFilter(type="work"))).items
+    assert {job.due_ms % 1000 for job in jobs if job.due_ms} == {0}
+    # Polling would be up to two seconds late; the bound leaves room for a busy machine.
+    assert min(job.created_ms - (job.due_ms or 0) for job in jobs) < 300
+
+
+async def test_a_zone_that_this_node_lacks_holds_up_no_other(store: Store) -> None:
+    """Such a recurring job is left for a node that has it, and told of once."""
+    prefix = f"{{{store.namespace}}}:"
+    told: list[str] = []
+    events = Events()
+    events.recurring_unknown = lambda name, error: told.append(name)
+    scheduler = Scheduler(store, events)
+    for name in ("a", "b"):
+        schedule = Schedule(cron="@daily", timezone="Europe/Berlin")
+        await store.recurring.create(Definition(name=name, schedule=schedule, job=NewJob(type="work")))
+        await store._connections.request("HSET", f"{prefix}recurring:{name}", "next", 1000)
+        await store._connections.request("ZADD", f"{prefix}recurring-due", 1000, name)
+    content = await store._connections.request("HGET", f"{prefix}recurring:a", "content")
+    content = content.replace(b"Europe/Berlin", b"Moon/Base")
+    await store._connections.request("HSET", f"{prefix}recurring:a", "content", content)
+
+    assert await scheduler.fire()
+    assert not await scheduler.fire()
+
+    (job,) = (await store.list(JobFilter(type="work"))).items
+    assert (job.options.recurring, set(told)) == ("b", {"a"})
+
+
 async def test_ten_schedulers_promote_each_job_once(store: Store) -> None:
     """None leads: each promotes what it finds, and no job is promoted twice or left behind."""
     await store.submit_many([NewJob(type="later", delay_ms=1) for _ in range(1000)])
@@ -252,6 +301,27 @@ async def test_ten_schedulers_promote_each_job_once(store: Store) -> None:
         await asyncio.gather(*running, return_exceptions=True)
 
     assert len(set(seen)) == 1000
+
+
+async def test_dependents_that_a_step_could_not_release(store: Store) -> None:
+    """Ticks release what waits for a job that more than two hundred waited for, and cancel what is left to cancel."""
+    parent = NewJob(type="parent")
+    children = [NewJob(type="child", options=JobOptions(depends_on=(parent.id,))) for _ in range(600)]
+    submitted = await store.workflows.submit(NewWorkflow(jobs=[parent, *children]))
+    scheduler = Scheduler(store, Events())
+    session = await store.open_session("n", 60)
+    (lease,) = (await store.claim(session, Pool.of(["parent"]), 1)).leases
+    await store.complete(lease)
+    assert (await store.workflows.get(submitted.id)).counts[State.BLOCKED] == 400
+
+    while (await store.promote()).fans:
+        await scheduler.promote()
+    assert (await store.workflows.get(submitted.id)).counts[State.ENQUEUED] == 600
+
+    await store._run("cancel_workflow", submitted.id, "", 200)
+    while (await store.promote()).fans:
+        await scheduler.promote()
+    assert (await store.workflows.get(submitted.id)).state == "cancelled"
 
 
 async def test_dead_sessions_jobs_run_again(store: Store) -> None:

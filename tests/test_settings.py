@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from gopher_node.errors import SettingError
+from gopher_node.flow import FlowPolicy, Rate
 from gopher_node.job import Priority
 from gopher_node.settings import SETTINGS, FilesSettings, RedisSettings, Settings, WorkerSettings
 
@@ -66,12 +67,15 @@ GOOD = {
     "WORKER_CONCURRENCY": ("5", "worker.concurrency", 5),
     "WORKER_NUM_WORKERS": ("6", "worker.concurrency", 6),
     "WORKER_MAX_CONCURRENCY": ("7", "worker.concurrency", 7),
+    "WORKER_CONCURRENCY_MIN": ("2", "worker.concurrency_min", 2),
+    "WORKER_CONCURRENCY_MAX": ("600", "worker.concurrency_max", 600),
     "WORKER_POLL_INTERVAL": ("100ms", "worker.poll_interval", 0.1),
     "WORKER_MAX_RETRIES": ("0", "worker.max_retries", 0),
     "WORKER_RETRY_ATTEMPTS": ("9", "worker.max_retries", 9),
     "WORKER_SHUTDOWN_TIMEOUT": ("0", "worker.shutdown_timeout", 0.0),
     "WORKER_JOB_TIMEOUT": ("1h30m", "worker.job_timeout", 5400.0),
     "WORKER_LEASE": ("1s", "worker.lease", 1.0),
+    "WORKER_CANCEL_GRACE": ("5s", "worker.cancel_grace", 5.0),
     "WORKER_TYPES": (" email, math,,email ", "worker.types", ["email", "math"]),
     "WORKER_RETRY_BASE": ("1", "worker.retry_base", 1.0),
     "WORKER_RETRY_CAP": ("2d", "worker.retry_cap", 172_800.0),
@@ -95,6 +99,10 @@ GOOD = {
     "GOPHER_HANDLERS": ("myapp.jobs,myapp.mail", "handlers", ["myapp.jobs", "myapp.mail"]),
     "GOPHER_NAMESPACE": ("shop-2", "namespace", "shop-2"),
     "GOPHER_URL": ("http://[::1]:8080", "url", "http://[::1]:8080"),
+    "GOPHER_FLOW": (
+        '{"email": {"rate_limit": "100/s", "max_running": 4}}',
+        *("flow", {"email": FlowPolicy(rate=Rate(100), concurrency=4)}),
+    ),
 }
 SECRETS = ("REDIS_PASSWORD", "SMTP_PASSWORD", "WEBHOOK_SECRET", "PAYMENT_SECRET")
 MASKED = (*SECRETS, "GOPHER_API_KEYS", "GOPHER_PUSH")
@@ -155,18 +163,32 @@ BAD = {
     "REDIS_PASSWORD": ["two\nlines"],
     "REDIS_DB": ["-1", "first", "1.5"],
     "REDIS_TIMEOUT": ["0", "never", "1d"],
-    "WORKER_CONCURRENCY": ["0", "auto", "many", "-5", "10001", "5.5", "1e2"],
+    "WORKER_CONCURRENCY": ["0", "automatic", "many", "-5", "10001", "5.5", "1e2"],
     "WORKER_NUM_WORKERS": ["0"],
-    "WORKER_MAX_CONCURRENCY": ["auto"],
+    "WORKER_MAX_CONCURRENCY": ["0"],
+    "WORKER_CONCURRENCY_MIN": ["0", "auto"],
+    "WORKER_CONCURRENCY_MAX": ["10001", "auto"],
     "WORKER_POLL_INTERVAL": ["0", "2m", "x"],
     "WORKER_MAX_RETRIES": ["-1", "3.5", "forever", "1001"],
     "WORKER_RETRY_ATTEMPTS": ["-1"],
     "WORKER_SHUTDOWN_TIMEOUT": ["-1s", "2d", "30 s"],
     "WORKER_JOB_TIMEOUT": ["0", "5M", "forever"],
+    "WORKER_CANCEL_GRACE": ["0", "2h", "x"],
     "WORKER_LEASE": ["999ms", "2h", "0", "x"],
     "WORKER_TYPES": ["email,two words", "a{b", ",", "x" * 101],
     "WORKER_RETRY_BASE": ["-1", "2d", "x"],
     "WORKER_RETRY_CAP": ["-1", "x"],
+    "GOPHER_FLOW": [
+        *(
+            "email=5",
+            "[]",
+            '{"a b": {}}',
+            '{"a": 5}',
+            '{"a": {"rate": "5/s"}}',
+            '{"a": {"rate_limit": "5 per second"}}',
+        ),
+        *('{"a": {"max_running": 0}}', '{"a": {"breaker": {"ratio": 2}}}', '{"a": {"group_rate_limit": {"per": 1}}}'),
+    ],
     "WORKER_WEIGHTS": ["8:4", "0:4:2:1", "8:4:2:x", "high=0", "low=1,low=2", "top=1", "1:2:3:4:5", "high", "9999:1:1"],
     "RETENTION_COMPLETED": ["0", "forever", "-1d"],
     "RETENTION_CANCELLED": ["0", "999ms"],
@@ -218,12 +240,15 @@ def test_every_family_has_bad_values() -> None:
     assert {name for entry in SETTINGS for name in entry.env} == set(BAD)
 
 
-def test_auto_concurrency_is_refused_by_name() -> None:
-    """`auto` is not offered, and who writes it is told that a number is needed."""
-    with pytest.raises(
-        SettingError, match=r'WORKER_CONCURRENCY="auto" must be a whole number .* "auto" is not offered'
-    ):
-        load({"WORKER_CONCURRENCY": "auto"})
+def test_concurrency_may_be_left_to_the_node() -> None:
+    """`auto` goes between two bounds, and a number is both of them."""
+    assert load({"WORKER_CONCURRENCY": "7"}).worker.slots == (7, 7)
+    chosen = load({"WORKER_CONCURRENCY": "Auto", "WORKER_CONCURRENCY_MIN": "3", "WORKER_CONCURRENCY_MAX": "30"})
+    assert (chosen.worker.concurrency, chosen.worker.slots) == ("auto", (3, 30))
+    with pytest.raises(SettingError, match=r'"automatic" must be a whole number from 1 to 10000, or auto'):
+        load({"WORKER_CONCURRENCY": "automatic"})
+    with pytest.raises(SettingError, match="WORKER_CONCURRENCY_MAX=3 must not be below WORKER_CONCURRENCY_MIN=10"):
+        load({"WORKER_CONCURRENCY_MAX": "3"})
 
 
 def test_all_bad_values_are_reported_at_once() -> None:

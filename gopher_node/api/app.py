@@ -13,6 +13,7 @@ from gopher_node.api.requests.bodies import MAX_BODY
 from gopher_node.api.requests.catalogue import Catalogue
 from gopher_node.api.resources import (
     aliases,
+    breakers,
     dead_letters,
     docs,
     events,
@@ -22,11 +23,15 @@ from gopher_node.api.resources import (
     keys,
     lease_batches,
     leases,
+    logs,
     nodes,
     queues,
+    rate_limits,
+    recurring,
     selections,
     stats,
     submitting,
+    workflows,
 )
 from gopher_node.api.status import NodeStatus
 from gopher_node.handlers import Registry
@@ -36,8 +41,9 @@ from gopher_node.telemetry import Events
 
 PROBES = (health,)
 WORKERS = (leases, lease_batches)
-JOBS = (submitting, jobs, selections, events, dead_letters)
-RESOURCES = (*JOBS, queues, handlers, nodes, stats, keys, *WORKERS, aliases, docs, *PROBES)
+JOBS = (submitting, jobs, selections, events, logs, dead_letters, workflows)
+QUEUES = (queues, rate_limits, breakers, handlers)
+RESOURCES = (*JOBS, recurring, *QUEUES, nodes, stats, keys, *WORKERS, aliases, docs, *PROBES)
 
 
 def make_app(

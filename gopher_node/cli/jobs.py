@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from gopher_node.cli import show
 from gopher_node.cli.connect import REMOTE, Remote
@@ -19,12 +20,19 @@ from gopher_node.cli.options import (
     read_duration,
     read_priority,
     read_time,
+    switch,
 )
 from gopher_node.cli.waiting import await_end
 from gopher_node.job import State
 
 if TYPE_CHECKING:
     from gopher_node.client import JobView
+    from gopher_node.client.views import View
+
+AnyView = TypeVar("AnyView", bound="View")
+
+LOOK_AGAIN = 1.0
+"""Seconds between two looks at a log that is followed."""
 
 
 def get(job_id: JobId, /, *, remote: Remote = REMOTE) -> None:
@@ -132,6 +140,33 @@ def events(job_id: JobId, /, *, remote: Remote = REMOTE) -> int:
     return Exit.OK if job and job.status is State.COMPLETED else Exit.FAILED
 
 
+def log(
+    job_id: JobId,
+    /,
+    *,
+    follow: Annotated[bool, switch("Show what comes, until the job has ended.", "--follow", "-f")] = False,
+    remote: Remote = REMOTE,
+) -> None:
+    """
+    Show what the runs of a job said.
+
+    The latest 1,000 lines are kept. With --json there is one line as JSON on each line.
+    """
+    with remote.connect() as client:
+        cursor = None
+        while True:
+            page = client.log(job_id, cursor)
+            for line in page.raw["items"] if remote.json else ():
+                show.write_json(line)
+            for line in () if remote.json else page.items:
+                show.write(show.visible(f"{show.moment(line.at)}  {line.level:<7}  {line.message}".replace("\n", " ")))
+            show.flush()
+            cursor = page.next_cursor
+            if not follow or cursor is None:
+                return
+            time.sleep(LOOK_AGAIN)
+
+
 def edit(
     job_id: JobId,
     /,
@@ -156,16 +191,16 @@ def edit(
     show_line(job, as_json=remote.json, remark=f"{job.status}, {job.priority.label} priority{due}")
 
 
-def take(found: Iterable[JobView], limit: int, remote: Remote) -> tuple[list[JobView], bool]:
-    """The first jobs, and whether there are more. As JSON each is printed as soon as it is there."""
-    jobs: list[JobView] = []
-    for job in found:
-        if len(jobs) == limit:
-            return jobs, True
-        jobs.append(job)
+def take(found: Iterable[AnyView], limit: int, remote: Remote) -> tuple[list[AnyView], bool]:
+    """The first ones of a list, and whether there are more. As JSON each is printed as soon as it is there."""
+    taken: list[AnyView] = []
+    for one in found:
+        if len(taken) == limit:
+            return taken, True
+        taken.append(one)
         if remote.json:
-            show.write_json(job.raw)
-    return jobs, False
+            show.write_json(one.raw)
+    return taken, False
 
 
 def note_more(more: bool, limit: int) -> None:

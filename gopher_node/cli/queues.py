@@ -54,7 +54,10 @@ def list_queues(*, remote: Remote = REMOTE) -> None:
 
 def show_queue(queue: QueueName, /, *, remote: Remote = REMOTE) -> None:
     """Show all about one queue."""
-    _check_name(queue)
+    # That module is about queues, too, and imports this one.
+    from gopher_node.cli.flow import limits, state
+
+    check_name(queue)
     with remote.connect() as client:
         found = client.queue(queue)
     if remote.json:
@@ -68,6 +71,7 @@ def show_queue(queue: QueueName, /, *, remote: Remote = REMOTE) -> None:
             ("Nodes", found.served_by),
             *((state.capitalize(), number) for state, number in found.states.items() if number),
             *((f"{what.capitalize()} a minute", int(rate)) for what, rate in found.rates.items()),
+            *((name, value) for name, value in (("State", state(found)), *limits(found)) if value is not None),
         ]
     )
     show.write("")
@@ -90,7 +94,7 @@ def purge(
 
     On a terminal it asks first.
     """
-    _check_name(queue)
+    check_name(queue)
     level = read_priority(priority)
     with remote.connect() as client:
         what = f"{level.label} jobs" if level else "jobs"
@@ -113,6 +117,6 @@ def age(seconds: float | None) -> str | None:
     return format_duration(float(int(seconds)) if seconds >= 1 else round(seconds, 1))
 
 
-def _check_name(queue: str) -> None:
+def check_name(queue: str) -> None:
     if not TYPE_NAME.match(queue):
         raise UsageError(f"{queue!r} cannot be the name of a queue; `gopher-node queues` lists those there are.")

@@ -20,7 +20,9 @@ class Flags:
     role: Annotated[str | None, option("all, api or worker; all by default.", "ROLE")] = None
     host: Annotated[str | None, option("The address the API listens on; 127.0.0.1 by default.", "HOST")] = None
     port: Annotated[str | None, option("The port of the API, 8080 by default; 0 takes a free one.", "PORT")] = None
-    concurrency: Annotated[str | None, option("How many jobs run at the same time; 100 by default.", "N")] = None
+    concurrency: Annotated[str | None, option("How many jobs run at the same time, or auto; 100 by default.", "N")] = (
+        None
+    )
     handlers: Annotated[
         Sequence[str] | None, option("Your modules with handlers, such as myapp.jobs,myapp.mail.", "MODULES")
     ] = None

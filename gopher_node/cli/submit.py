@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import Parameter
 
@@ -44,6 +44,33 @@ class JobFlags:
     retention: Annotated[str | None, option("How long the finished job is kept, such as 24h.", "DURATION")] = None
     id: Annotated[str | None, option("An id of your own, a UUID; a job that has it already is refused.", "UUID")] = None
     callback_url: Annotated[str | None, option("Where to POST how the job ended.", "URL")] = None
+    unique_key: Annotated[str | None, option("A name that only one job of the type bears at a time.", "NAME")] = None
+    unique_until: Annotated[
+        str | None, option("Until when: started, finished (the default), or for so long, such as 10m.", "WHEN")
+    ] = None
+    on_duplicate: Annotated[
+        Literal["existing", "replace", "reject"] | None,
+        option("If another job bears it: show that one, replace what it is to do, or fail.", "WORD"),
+    ] = None
+    expires_at: Annotated[str | None, option("Cancel it if it has not started by then.", "TIME")] = None
+    ttl: Annotated[str | None, option("Cancel it if it has not started within this time.", "DURATION")] = None
+    retry: Annotated[
+        str | None,
+        option(
+            'When to try again, as JSON such as {"strategy": "fixed", "base": "10s", "never": ["ValueError"]}.', "JSON"
+        ),
+    ] = None
+    depends_on: Annotated[
+        Sequence[str] | None, option("The id of a job that has to end first; may be repeated.", "ID")
+    ] = None
+    on_parent_failure: Annotated[
+        Literal["skip", "fail", "run"] | None,
+        option("If such a job does not complete: skip, which cancels this one, fail or run; skip by default.", "WORD"),
+    ] = None
+    workflow: Annotated[str | None, option("The workflow that it becomes a part of.", "ID")] = None
+    name: Annotated[str | None, option("What it is called in its workflow and by jobs that wait for it.", "NAME")] = (
+        None
+    )
     idempotency_key: Annotated[
         str | None, option("A name for this submit: done twice with the same name, it makes one job.", "KEY")
     ] = None
@@ -62,8 +89,36 @@ class JobFlags:
             "retention": read_duration("--retention", self.retention),
             "job_id": self.id,
             "callback_url": self.callback_url,
+            "unique_key": self.unique_key,
+            "unique_until": _read_until(self.unique_until),
+            "on_duplicate": self.on_duplicate,
+            "expires_at": read_time("--expires-at", self.expires_at),
+            "ttl": read_duration("--ttl", self.ttl),
+            "retry": _read_retry(self.retry),
+            "depends_on": self.depends_on,
+            "on_parent_failure": self.on_parent_failure,
+            "workflow_id": self.workflow,
+            "name": self.name,
             "idempotency_key": self.idempotency_key,
         }
+
+
+def _read_until(text: str | None) -> Literal["started", "finished"] | float | None:
+    if text == "started" or text == "finished":
+        return text
+    return read_duration("--unique-until", text)
+
+
+def _read_retry(text: str | None) -> dict[str, Any] | None:
+    import orjson
+
+    try:
+        rules: Any = None if text is None else orjson.loads(text)
+    except ValueError:
+        rules = text
+    if rules is not None and not isinstance(rules, dict):
+        raise UsageError('--retry takes a JSON object, such as \'{"strategy": "fixed", "base": "10s"}\'.')
+    return cast("dict[str, Any] | None", rules)
 
 
 NO_FLAGS = JobFlags()
@@ -111,7 +166,7 @@ def submit(
         return submit_file(file, remote)
     if type is None:
         raise UsageError("gopher-node submit needs --type, or --file. See `gopher-node submit --help`.")
-    options, seconds, content = flags.read(), read_duration("--wait", wait), _read_payload(payload)
+    options, seconds, content = flags.read(), read_duration("--wait", wait), read_payload(payload)
     with remote.connect() as client:
         try:
             job = client.submit(type, content, **options)
@@ -143,7 +198,7 @@ def _warn_if_unserved(client: Client, job: JobView) -> None:
         )
 
 
-def _read_payload(text: str) -> Any:
+def read_payload(text: str) -> Any:
     """The payload as it was written: to decode and encode it again could change its numbers."""
     import orjson
 

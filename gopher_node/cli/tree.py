@@ -79,6 +79,7 @@ _JOBS = (
     Command("list", "jobs:list_jobs", ("", "--status failed,cancelled --type email", "--tag monthly --json")),
     Command("get", "jobs:get", (_ID,)),
     Command("wait", "jobs:wait", (_ID, f"{_ID} --timeout 5m")),
+    Command("log", "jobs:log", (_ID, f"{_ID} --follow", f"{_ID} --json | jq -r .message")),
     Command("events", "jobs:events", (_ID, f"{_ID} --json | jq .progress")),
     Command("cancel", "acts:cancel", (_ID, "--type email --status scheduled", "--all --yes")),
     Command("retry", "acts:retry", (_ID, "--group acme --created-after 2026-12-24T18:00")),
@@ -100,6 +101,54 @@ _QUEUES = (
     Command("list", "queues:list_queues", ("", "--json | jq -r 'select(.served_by == 0).type'")),
     Command("show", "queues:show_queue", ("email",)),
     Command("purge", "queues:purge", ("email", "email --priority low --yes")),
+    Command(
+        "limit",
+        "flow:limit",
+        ("email --rate 100/s --burst 10", "email --group-rate 10/m --max-running 20", "email --rate none"),
+    ),
+    Command("pause", "flow:pause", ("email", "email --group customer-17")),
+    Command("resume", "flow:resume", ("email", "email --priority low")),
+    Command("drain", "flow:drain", ("email",)),
+)
+
+
+_BREAKERS = (
+    Command("list", "breakers:list_breakers", ("", "--json | jq -r 'select(.state != \"closed\").type'")),
+    Command("show", "breakers:show_breaker", ("email",)),
+    Command("open", "breakers:open_breaker", ("email",)),
+    Command("close", "breakers:close_breaker", ("email",)),
+    Command("reset", "breakers:reset_breaker", ("email",)),
+)
+
+
+_WORKFLOW = "7d9f4a52-1c0e-4f8b-8f57-3a2b6c9d0e11"
+_WORKFLOWS = (
+    Command("list", "workflows:list_workflows", ("", "--json | jq -r 'select(.status == \"failed\").workflow_id'")),
+    Command("submit", "workflows:submit_workflow", ("order.json", "order.json --wait 5m", "- < order.json")),
+    Command("show", "workflows:show_workflow", (_WORKFLOW,)),
+    Command("jobs", "workflows:list_jobs", (_WORKFLOW, f"{_WORKFLOW} --json | jq .result")),
+    Command("wait", "workflows:wait_workflow", (_WORKFLOW, f"{_WORKFLOW} --timeout 5m")),
+    Command("cancel", "workflows:cancel_workflow", (_WORKFLOW,)),
+)
+
+
+_RECURRING = (
+    Command("list", "recurring:list_recurring", ("", "--json | jq -r .name")),
+    Command("show", "recurring:show_recurring", ("nightly-report",)),
+    Command(
+        "create",
+        "recurring:create",
+        (
+            """nightly-report -t report --cron "30 2 * * *" --timezone Europe/Berlin""",
+            """sync-orders -t sync -p '{"table": "orders"}' --every 15m --overlap skip""",
+        ),
+    ),
+    Command("edit", "recurring:edit", ('nightly-report --cron "0 6 * * 1-5"', "sync-orders --every 5m")),
+    Command("pause", "recurring:pause", ("sync-orders",)),
+    Command("resume", "recurring:resume", ("sync-orders",)),
+    Command("trigger", "recurring:trigger", ("nightly-report",)),
+    Command("preview", "recurring:preview", ('"30 2 * * *" --timezone America/New_York -n 5', "--every 90m")),
+    Command("delete", "recurring:delete", ("sync-orders --yes",)),
 )
 
 
@@ -133,7 +182,10 @@ _CONFIG = (Command("show", "config:show_config", ("", "--changed", "--json")),)
 GROUPS: tuple[Group, ...] = (
     Group("jobs", "List, follow and change jobs, one by one or all that match.", _JOBS),
     Group("dead-letters", "Look at the failed jobs, and retry or delete them.", _DEAD_LETTERS),
-    Group("queues", "Show how much waits in each queue, and empty one.", _QUEUES),
+    Group("workflows", "Submit and follow jobs that wait for each other.", _WORKFLOWS),
+    Group("queues", "Show how much waits in each queue; limit, pause or empty one.", _QUEUES),
+    Group("breakers", "Show the circuit breakers, and open or close one.", _BREAKERS),
+    Group("recurring", "Make, change, pause and trigger jobs that recur, and see when they fire.", _RECURRING),
     Group("nodes", "Show the nodes that share the store.", _NODES),
     Group("handlers", "Show the job types that can be run, and what their payloads look like.", _HANDLERS),
     Group("keys", "Make, list, revoke and rotate API keys.", _KEYS),

@@ -17,8 +17,10 @@ from gopher_node.client.calls.call import Call, Duration
 from gopher_node.client.calls.dead_letters import DeadLetterFilter
 from gopher_node.client.calls.jobs import Act, JobFilter, JobRequest, Listing, PartOfAct, SubmitOptions
 from gopher_node.client.events import MAX_EVENT, Following
+from gopher_node.client.flow import AsyncFlowControl
 from gopher_node.client.problems import JobFailed
 from gopher_node.client.progress import Report, count_of, showing
+from gopher_node.client.recurring import AsyncRecurringJobs
 from gopher_node.client.views import (
     BeatView,
     HandlerView,
@@ -26,6 +28,7 @@ from gopher_node.client.views import (
     JobView,
     KeyView,
     LeaseView,
+    LogView,
     MinuteView,
     NodeView,
     QueueView,
@@ -34,13 +37,14 @@ from gopher_node.client.views import (
     WorkersView,
 )
 from gopher_node.client.wire import OUTAGE, Flow, Outcome, Pause, Security, Step, Wire
+from gopher_node.client.workflows import AsyncWorkflows
 from gopher_node.errors import GopherError
 from gopher_node.job import Priority
 
 T = TypeVar("T")
 
 
-class AsyncClient:
+class AsyncClient(AsyncRecurringJobs, AsyncWorkflows, AsyncFlowControl):
     """`Client` with methods to be awaited; it has the same ones, which do and raise the same."""
 
     def __init__(
@@ -120,6 +124,10 @@ class AsyncClient:
 
     async def get(self, job_id: str) -> JobView:
         return await self._ask(calls.jobs.get(job_id))
+
+    async def log(self, job_id: str, cursor: str | None = None) -> LogView:
+        """What the runs of a job said, from the beginning or from where another answer ended."""
+        return await self._ask(calls.jobs.log(job_id, cursor))
 
     async def wait(self, job_id: str, timeout: Duration | None = None, *, check: bool = True) -> JobView:
         """
@@ -291,9 +299,16 @@ class AsyncClient:
         """Claim jobs of these types to run them yourself, and wait for one if there is none. None may come."""
         return await self._ask(calls.leases.lease(types, max_jobs, wait, lease, worker))
 
-    async def heartbeat(self, token: str, *, progress: Any = None, lease: Duration | None = None) -> BeatView:
-        """Keep a lease, and tell how far the job is. Raises LeaseLost when it is somebody else's now."""
-        return await self._ask(calls.leases.heartbeat(token, progress, lease))
+    async def heartbeat(
+        self,
+        token: str,
+        *,
+        progress: Any = None,
+        lease: Duration | None = None,
+        log: Sequence[str | Mapping[str, str]] = (),
+    ) -> BeatView:
+        """Keep a lease, tell how far the job is, and log lines. Raises LeaseLost when it is somebody else's now."""
+        return await self._ask(calls.leases.heartbeat(token, progress, lease, log))
 
     async def complete(self, token: str, result: Any = None, *, follow_ups: Iterable[JobRequest] = ()) -> SettledView:
         """The job is done. Its follow-up jobs are stored together with that, once."""
@@ -324,10 +339,10 @@ class AsyncClient:
     async def _sweep(self, parts: Iterable[Call[PartOfAct]]) -> int:
         return await self._follow(self._wire.sweep(parts))
 
-    async def _walk(self, listing: Listing) -> AsyncIterator[JobView]:
+    async def _walk(self, listing: Listing[T]) -> AsyncIterator[T]:
         while listing.call:
-            for job in listing.take(await self._ask(listing.call)):
-                yield job
+            for item in listing.take(await self._ask(listing.call)):
+                yield item
 
     async def _follow(self, flow: Flow[T]) -> T:
         outcome: Outcome = None

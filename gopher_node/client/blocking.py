@@ -17,8 +17,10 @@ from gopher_node.client.calls.call import Call, Duration
 from gopher_node.client.calls.dead_letters import DeadLetterFilter
 from gopher_node.client.calls.jobs import Act, JobFilter, JobRequest, Listing, PartOfAct, SubmitOptions
 from gopher_node.client.events import MAX_EVENT, Following
+from gopher_node.client.flow import FlowControl
 from gopher_node.client.problems import JobFailed
 from gopher_node.client.progress import Report, count_of, showing
+from gopher_node.client.recurring import RecurringJobs
 from gopher_node.client.views import (
     BeatView,
     HandlerView,
@@ -26,6 +28,7 @@ from gopher_node.client.views import (
     JobView,
     KeyView,
     LeaseView,
+    LogView,
     MinuteView,
     NodeView,
     QueueView,
@@ -34,13 +37,14 @@ from gopher_node.client.views import (
     WorkersView,
 )
 from gopher_node.client.wire import OUTAGE, Flow, Outcome, Pause, Security, Step, Wire
+from gopher_node.client.workflows import Workflows
 from gopher_node.errors import GopherError
 from gopher_node.job import Priority
 
 T = TypeVar("T")
 
 
-class Client:
+class Client(RecurringJobs, Workflows, FlowControl):
     """
     Talks to a node over HTTP. Threads may share one; close it, or use it in a `with` statement.
 
@@ -133,6 +137,10 @@ class Client:
 
     def get(self, job_id: str) -> JobView:
         return self._ask(calls.jobs.get(job_id))
+
+    def log(self, job_id: str, cursor: str | None = None) -> LogView:
+        """What the runs of a job said, from the beginning or from where another answer ended."""
+        return self._ask(calls.jobs.log(job_id, cursor))
 
     def wait(self, job_id: str, timeout: Duration | None = None, *, check: bool = True) -> JobView:
         """
@@ -304,9 +312,16 @@ class Client:
         """Claim jobs of these types to run them yourself, and wait for one if there is none. None may come."""
         return self._ask(calls.leases.lease(types, max_jobs, wait, lease, worker))
 
-    def heartbeat(self, token: str, *, progress: Any = None, lease: Duration | None = None) -> BeatView:
-        """Keep a lease, and tell how far the job is. Raises LeaseLost when it is somebody else's now."""
-        return self._ask(calls.leases.heartbeat(token, progress, lease))
+    def heartbeat(
+        self,
+        token: str,
+        *,
+        progress: Any = None,
+        lease: Duration | None = None,
+        log: Sequence[str | Mapping[str, str]] = (),
+    ) -> BeatView:
+        """Keep a lease, tell how far the job is, and log lines. Raises LeaseLost when it is somebody else's now."""
+        return self._ask(calls.leases.heartbeat(token, progress, lease, log))
 
     def complete(self, token: str, result: Any = None, *, follow_ups: Iterable[JobRequest] = ()) -> SettledView:
         """The job is done. Its follow-up jobs are stored together with that, once."""
@@ -337,7 +352,7 @@ class Client:
     def _sweep(self, parts: Iterable[Call[PartOfAct]]) -> int:
         return self._follow(self._wire.sweep(parts))
 
-    def _walk(self, listing: Listing) -> Iterator[JobView]:
+    def _walk(self, listing: Listing[T]) -> Iterator[T]:
         while listing.call:
             yield from listing.take(self._ask(listing.call))
 

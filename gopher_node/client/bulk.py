@@ -13,9 +13,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
+
 from gopher_node.client.calls import jobs
 from gopher_node.client.calls.jobs import JobRequest
-from gopher_node.client.problems import ApiError, FieldError, error_for
+from gopher_node.client.problems import ApiError, FieldError, QueueDraining, QueueFull, error_for
 from gopher_node.client.views import JobView
 from gopher_node.client.wire import Flow, Wire
 from gopher_node.errors import GopherError
@@ -77,7 +79,7 @@ class Batch:
             try:
                 stored = yield from wire.exchange(jobs.submit_encoded([body for _, body in part]), patience)
             except ApiError as error:
-                if error.status in _ABOUT_JOBS:
+                if error.status in _ABOUT_JOBS or isinstance(error, QueueFull):
                     waiting += self._set_aside(part, error)
                 else:
                     stopped = error
@@ -90,16 +92,25 @@ class Batch:
 
     def _set_aside(self, part: list[tuple[int, bytes]], error: ApiError) -> list[list[tuple[int, bytes]]]:
         """Record the jobs that are refused. Answers what is to be sent again."""
-        if len(part) == 1:
-            self.results.append(SubmitResult(part[0][0], error=_alone(error, 0) or error))
-            return []
         faulty = {place: alone for place in range(len(part)) if (alone := _alone(error, place))}
+        if isinstance(error, (QueueDraining, QueueFull)):
+            # One is named, and each of its type would be refused: that is not to be waited for again and again.
+            closed = {_type_of(part[place][1]) for place in faulty}
+            error = error_for(replace(error.problem, errors=()))
+            faulty = {place: error for place, (_, body) in enumerate(part) if _type_of(body) in closed}
+        if len(part) == 1:
+            self.results.append(SubmitResult(part[0][0], error=faulty.get(0, error)))
+            return []
         if not faulty:
             middle = len(part) // 2
             return [part[middle:], part[:middle]]
         self.results += [SubmitResult(part[place][0], error=alone) for place, alone in faulty.items()]
         rest = [entry for place, entry in enumerate(part) if place not in faulty]
         return [rest] if rest else []
+
+
+def _type_of(body: bytes) -> str:
+    return orjson.loads(body)["type"]
 
 
 def _alone(error: ApiError, place: int) -> ApiError | None:

@@ -10,7 +10,7 @@ from gopher_node import errors
 from gopher_node.errors import GopherError
 
 if TYPE_CHECKING:
-    from gopher_node.client.views import JobView
+    from gopher_node.client.views import JobView, WorkflowView
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,27 @@ class JobNotFound(NotFound, errors.JobNotFound):
     """No job has this id."""
 
 
+class RecurringNotFound(NotFound, errors.RecurringNotFound):
+    """No recurring job has this name."""
+
+
+class RecurringExists(ApiError, errors.RecurringExists):
+    """Another recurring job has this name, and nothing was stored."""
+
+    def __init__(self, problem: Problem) -> None:
+        ApiError.__init__(self, problem)
+
+
+class WorkflowNotFound(NotFound, errors.WorkflowNotFound):
+    """No workflow has this id."""
+
+
 class QueueNotFound(NotFound):
     """Nothing is known of this queue."""
+
+
+class BreakerNotFound(NotFound, errors.BreakerNotFound):
+    """The type has no circuit breaker."""
 
 
 class NodeNotFound(NotFound):
@@ -113,6 +132,45 @@ class JobExists(ApiError, errors.JobExists):
     def __init__(self, problem: Problem) -> None:
         ApiError.__init__(self, problem)
         self.state = str(problem.more.get("state", ""))
+
+
+class WorkflowEnded(ApiError, errors.WorkflowEnded):
+    """The workflow has ended, in the state `state`, and takes no more jobs."""
+
+    def __init__(self, problem: Problem) -> None:
+        ApiError.__init__(self, problem)
+        self.state = str(problem.more.get("state", ""))
+
+
+class DependencyCycle(InvalidRequest, errors.DependencyCycle):
+    """Jobs wait for each other; `circle` names them, each before the one that waits for it. Nothing was stored."""
+
+    def __init__(self, problem: Problem) -> None:
+        ApiError.__init__(self, problem)
+        self.circle = tuple(problem.more.get("cycle") or ())
+
+
+class ParentNotFound(InvalidRequest, errors.ParentNotFound):
+    """A job is to wait for another that does not exist. Nothing was stored."""
+
+    def __init__(self, problem: Problem) -> None:
+        ApiError.__init__(self, problem)
+
+
+class DuplicateJob(ApiError, errors.DuplicateJob):
+    """Job `job_id`, which is in the state `state`, bears the unique key. Nothing was done."""
+
+    def __init__(self, problem: Problem) -> None:
+        ApiError.__init__(self, problem)
+        self.job_id = self.id = str(problem.more.get("job_id", ""))
+        self.state = str(problem.more.get("state", ""))
+
+
+class QueueDraining(ApiError, errors.QueueDraining):
+    """The queue is being drained, and takes no new jobs. Nothing was stored."""
+
+    def __init__(self, problem: Problem) -> None:
+        ApiError.__init__(self, problem)
 
 
 class LeaseLost(ApiError, errors.StaleLease):
@@ -133,6 +191,14 @@ class InvalidState(ApiError, errors.InvalidState):
 
 class TooManyRequests(ApiError):
     """The node takes no more of this for now; `retry_after` says when to come back. Nothing was stored."""
+
+
+class QueueFull(TooManyRequests, errors.QueueFull):
+    """As many jobs of this type wait as may. Nothing was stored."""
+
+    def __init__(self, problem: Problem) -> None:
+        ApiError.__init__(self, problem)
+        self.max_backlog = int(problem.more.get("limit") or 0)
 
 
 class RateLimited(TooManyRequests):
@@ -229,13 +295,58 @@ class JobFailed(GopherError):
         return job
 
 
+class WorkflowTimeout(GopherError, TimeoutError):
+    """The workflow did not end in time. `workflow` is how it was then; it goes on."""
+
+    def __init__(self, workflow: WorkflowView, seconds: float) -> None:
+        super().__init__(
+            f"Workflow {workflow.workflow_id} is still running after {seconds:g} s: {workflow.ended} of its "
+            f"{workflow.total} jobs have ended. It goes on; ask for it later."
+        )
+        self.workflow = workflow
+        self.seconds = seconds
+
+    def __reduce__(self) -> tuple[type[WorkflowTimeout], tuple[WorkflowView, float]]:
+        return type(self), (self.workflow, self.seconds)
+
+
+class WorkflowFailed(GopherError):
+    """Not all jobs of the workflow completed, or it was cancelled. `workflow` is how it ended."""
+
+    def __init__(self, workflow: WorkflowView) -> None:
+        how = "was cancelled" if workflow.status == "cancelled" else "failed"
+        numbers = ", ".join(f"{number} {state}" for state, number in workflow.counts.items() if number)
+        super().__init__(f"Workflow {workflow.workflow_id} {how}: {numbers or 'it has no jobs'}.")
+        self.workflow = workflow
+
+    def __reduce__(self) -> tuple[type[WorkflowFailed], tuple[WorkflowView]]:
+        return type(self), (self.workflow,)
+
+    @classmethod
+    def unless_completed(cls, workflow: WorkflowView) -> WorkflowView:
+        """The workflow, if all of its jobs have completed; else this is raised."""
+        if workflow.status != "completed":
+            raise cls(workflow)
+        return workflow
+
+
 _BY_TYPE: dict[str, type[ApiError]] = {
     "job-not-found": JobNotFound,
+    "recurring-not-found": RecurringNotFound,
+    "recurring-exists": RecurringExists,
+    "workflow-not-found": WorkflowNotFound,
+    "workflow-ended": WorkflowEnded,
+    "dependency-cycle": DependencyCycle,
+    "parent-not-found": ParentNotFound,
     "queue-not-found": QueueNotFound,
+    "breaker-not-found": BreakerNotFound,
+    "queue-full": QueueFull,
+    "queue-draining": QueueDraining,
     "node-not-found": NodeNotFound,
     "lease-not-found": LeaseNotFound,
     "invalid-state": InvalidState,
     "job-exists": JobExists,
+    "duplicate-job": DuplicateJob,
     "lease-lost": LeaseLost,
     "idempotency-key-reused": IdempotencyKeyReused,
     "rate-limited": RateLimited,

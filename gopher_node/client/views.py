@@ -37,7 +37,8 @@ class JobView(View):
     """
     A job. `attempt` counts its runs; `errors` and `crashes` are what its two budgets are compared with.
 
-    `timeout` and `retention` are in seconds; None is the node's default. `node` is where it runs or last ran.
+    `timeout` and `retention` are in seconds; None is the node's default. `node` is where it runs or last ran. With a
+    lease come `parents`, the jobs that it has waited for, by name or id.
     """
 
     job_id: str
@@ -63,8 +64,26 @@ class JobView(View):
     progress: Any = None
     tags: tuple[str, ...] = ()
     callback_url: str | None = None
+    unique_key: str | None = None
+    expires_at: datetime | None = None
+    retry: dict[str, Any] | None = None
+    name: str | None = None
+    workflow_id: str | None = None
+    depends_on: tuple[str, ...] = ()
+    on_parent_failure: str | None = None
+    recurring: str | None = None
+    parents: dict[str, ParentView] | None = None
     node: str | None = None
     durability: str | None = None
+
+
+class ParentView(View):
+    """How a job ended that another has waited for. A large result is left out, and `result_omitted` then true."""
+
+    status: State
+    result: Any = None
+    error: dict[str, Any] | None = None
+    result_omitted: bool = False
 
 
 class QueueView(View):
@@ -72,7 +91,8 @@ class QueueView(View):
     The jobs of one type: how many wait at each priority, and how many are in each state.
 
     `oldest_age` is how many seconds the longest-waiting one waits, `oldest_ages` the same by priority; `rates` are
-    jobs per minute; `served_by` is how many nodes and workers over HTTP run this type.
+    jobs per minute; `served_by` is how many nodes and workers over HTTP run this type. `policy` is what bounds them,
+    and `breaker` the state of the circuit breaker, if there is one.
     """
 
     type: str
@@ -83,6 +103,12 @@ class QueueView(View):
     states: dict[str, int] = {}
     rates: dict[str, float] = {}
     served_by: int = 0
+    policy: dict[str, Any] = {}
+    paused: bool = False
+    paused_priorities: tuple[str, ...] = ()
+    paused_groups: tuple[str, ...] = ()
+    draining: bool = False
+    breaker: str | None = None
 
 
 class StatsView(View):
@@ -114,6 +140,7 @@ class HandlerView(View):
     max_retries: int | None = None
     priority: Annotated[Priority | None, BeforeValidator(lambda value: value and Priority.parse(value))] = None
     concurrency: int | None = None
+    policy: dict[str, Any] = {}
     mode: str | None = None
     endpoint: str | None = None
     nodes: tuple[str, ...] = ()
@@ -159,6 +186,22 @@ class WorkersView(View):
         view = cls(workers=content["workers"], items=tuple(WorkerView.read(item) for item in items_of(content)))
         view._raw = content
         return view
+
+
+class LogLineView(View):
+    """A line of a job's log; `level` is debug, info, warning or error, `attempt` the run that wrote it."""
+
+    at: datetime
+    level: str = "info"
+    attempt: int = 0
+    message: str
+
+
+class LogView(View):
+    """Lines of a job's log, the oldest first. `next_cursor` leads on, now or later; None if no more will come."""
+
+    items: tuple[LogLineView, ...]
+    next_cursor: str | None = None
 
 
 class LeaseView(View):
@@ -223,6 +266,97 @@ class HealthView(View):
     status: str
     timestamp: datetime | None = None
     checks: dict[str, Any] = {}
+
+
+class WorkflowView(View):
+    """
+    A workflow: running, completed, failed or cancelled.
+
+    `counts` are its jobs by state, `callbacks` the ids of the jobs that it has brought, and `job_ids` those of its jobs
+    in the answer to its submit.
+    """
+
+    workflow_id: str
+    status: str
+    name: str | None = None
+    total: int = 0
+    ended: int = 0
+    counts: dict[str, int] = {}
+    callbacks: dict[str, str | None] = {}
+    cancel_requested: bool = False
+    created_at: datetime | None = None
+    finished_at: datetime | None = None
+    job_ids: tuple[str, ...] = ()
+
+
+class RecurringView(View):
+    """
+    A recurring job: when it fires, what each of its jobs is, and what has come of it.
+
+    `every`, `timeout` and `retention` are in seconds. `last_fire` has the time `at` and the `job_id`, `last_skip` the
+    time and the `reason`. The numbers say how often it fired, was missed, found its last job running, was triggered.
+    """
+
+    name: str
+    type: str
+    cron_expression: str | None = None
+    every: float | None = None
+    timezone: str | None = None
+    in_words: str = ""
+    missed: str = "once"
+    overlap: str = "allow"
+    payload: Any = None
+    priority: Annotated[Priority, BeforeValidator(Priority.parse)] = Priority.NORMAL
+    group: str | None = None
+    max_retries: int = 0
+    timeout: float | None = None
+    retention: float | None = None
+    tags: tuple[str, ...] = ()
+    callback_url: str | None = None
+    ttl: float | None = None
+    retry: dict[str, Any] | None = None
+    paused: bool = False
+    next_fires: tuple[datetime, ...] = ()
+    last_fire: dict[str, Any] | None = None
+    last_skip: dict[str, Any] | None = None
+    fired: int = 0
+    missed_fires: int = 0
+    overlapped: int = 0
+    triggered: int = 0
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class RecurringPage(View):
+    """One page of the list of recurring jobs, and where the next one begins."""
+
+    items: tuple[RecurringView, ...]
+    next_cursor: str | None = None
+
+    @classmethod
+    def read(cls, content: Any) -> Self:
+        items = tuple(RecurringView.read(item) for item in items_of(content))
+        return cls(items=items, next_cursor=content.get("next_cursor"))
+
+
+class PreviewView(View):
+    """When a schedule would fire: in UTC, and as the clocks of its time zone show it."""
+
+    in_words: str = ""
+    next_fires: tuple[datetime, ...] = ()
+    local_fires: tuple[datetime, ...] = ()
+
+
+class WorkflowPage(View):
+    """One page of the list of workflows, and where the next one begins."""
+
+    items: tuple[WorkflowView, ...]
+    next_cursor: str | None = None
+
+    @classmethod
+    def read(cls, content: Any) -> Self:
+        items = tuple(WorkflowView.read(item) for item in items_of(content))
+        return cls(items=items, next_cursor=content.get("next_cursor"))
 
 
 class Page(View):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import httpx2
 
 from gopher_node.client import answers
-from gopher_node.client.calls import jobs
+from gopher_node.client.calls import jobs, workflows
 from gopher_node.client.calls.call import Call, Duration
 from gopher_node.client.calls.jobs import PartOfAct
 from gopher_node.client.problems import (
@@ -23,9 +23,10 @@ from gopher_node.client.problems import (
     ServerUnavailable,
     TooManyRequests,
     WaitTimeout,
+    WorkflowTimeout,
 )
 from gopher_node.client.tracing import trace_headers
-from gopher_node.client.views import JobView
+from gopher_node.client.views import JobView, WorkflowView
 from gopher_node.durations import parse_duration
 from gopher_node.errors import GopherError
 from gopher_node.job import RetryPolicy
@@ -172,8 +173,33 @@ class Wire:
         return count
 
     def wait(self, job_id: str, timeout: Duration | None, clock: Callable[[], float] = time.monotonic) -> Flow[JobView]:
+        """Ask for a job until it has ended, or `timeout` is over (WaitTimeout)."""
+
+        def ended(job: JobView) -> bool:
+            return job.status.final
+
+        return self._await(lambda left: jobs.get(job_id, wait=left), ended, WaitTimeout, timeout, clock)
+
+    def wait_workflow(
+        self, workflow_id: str, timeout: Duration | None, clock: Callable[[], float] = time.monotonic
+    ) -> Flow[WorkflowView]:
+        """Ask for a workflow until it has ended, or `timeout` is over (WorkflowTimeout)."""
+
+        def ended(workflow: WorkflowView) -> bool:
+            return workflow.status != "running"
+
+        return self._await(lambda left: workflows.get(workflow_id, wait=left), ended, WorkflowTimeout, timeout, clock)
+
+    def _await(
+        self,
+        ask: Callable[[float], Call[T]],
+        ended: Callable[[T], bool],
+        late: Callable[[T, float], Exception],
+        timeout: Duration | None,
+        clock: Callable[[], float],
+    ) -> Flow[T]:
         """
-        Ask for a job until it has ended, or `timeout` is over (WaitTimeout).
+        Ask for something until it has ended, for `timeout` at most.
 
         Once there was an answer, the node may be away for OUTAGE seconds: it is perhaps being restarted.
         """
@@ -184,18 +210,18 @@ class Wire:
             asked = clock()
             left = LONGEST_POLL if limit is None else min(LONGEST_POLL, max(0.0, started + limit - asked))
             try:
-                job = yield from self.exchange(jobs.get(job_id, wait=left))
+                found = yield from self.exchange(ask(left))
             except (ServerUnavailable, NodeNotReady):
                 now = clock()
                 if answered is None or now >= answered + OUTAGE or (limit is not None and now >= started + limit):
                     raise
                 yield Pause(SHORTEST_POLL)
                 continue
-            if job.status.final:
-                return job
+            if ended(found):
+                return found
             now = answered = clock()
             if limit is not None and now >= started + limit:
-                raise WaitTimeout(job, limit)
+                raise late(found, limit)
             # A node that is about to stop answers early; so that is no reason to ask at once again and again.
             if now - asked < min(left, SHORTEST_POLL):
                 yield Pause(min(left, SHORTEST_POLL))

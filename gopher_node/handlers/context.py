@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 from pydantic import BaseModel
 
 from gopher_node.durations import parse_duration
 from gopher_node.errors import JobCancelled
-from gopher_node.job import GROUP_NAME, TAG_NAME, TYPE_NAME, NewJob, Priority, new_job_id
+from gopher_node.handlers.log_lines import Level, log_line
+from gopher_node.handlers.parents import ParentResult
+from gopher_node.job import GROUP_NAME, JOB_ID, TAG_NAME, TYPE_NAME, JobOptions, NewJob, Priority, new_job_id
 
 if TYPE_CHECKING:
     from gopher_node.handlers.registry import Registry
@@ -32,8 +36,9 @@ class JobContext:
     A job can run more than once: `attempt` counts its runs from 1, and `idempotency_key` is the same in all of them,
     so pass it to whatever must not be told twice. `state` is shared by all jobs of the node and filled by start-up
     hooks. The follow-up jobs of `enqueue` are created together with this job's completion, or not at all.
+    `workflow_id` is empty for a job of no workflow.
 
-    Every method may be called from any thread and returns at once.
+    Every method may be called from any thread and, but for those that ask for the parents, returns at once.
     """
 
     __slots__ = (
@@ -41,6 +46,7 @@ class JobContext:
         "_follow_up_bytes",
         "_logger",
         "_on_progress",
+        "_parents",
         "_registry",
         "attempt",
         "follow_ups",
@@ -52,6 +58,7 @@ class JobContext:
         "tags",
         "token",
         "type",
+        "workflow_id",
     )
 
     def __init__(
@@ -68,10 +75,13 @@ class JobContext:
         state: SimpleNamespace | None = None,
         registry: Registry | None = None,
         on_progress: Callable[[bytes], None] | None = None,
+        workflow_id: str = "",
+        parents: Callable[[], Future[Mapping[str, ParentResult]]] | None = None,
     ) -> None:
         """
-        `on_progress` is called with JSON, on the caller's thread. With `registry`, follow-up jobs are checked
-        against their handler and take its defaults.
+        `on_progress` is called with JSON, progress or a LogLine, on the caller's thread. With `registry`, follow-up
+        jobs are checked against their handler and take its defaults. `parents` begins to fetch what is known of the
+        job's parents; it is called on the caller's thread too.
         """
         self.job_id = job_id
         self.type = type
@@ -86,6 +96,8 @@ class JobContext:
         self._follow_up_bytes = 0
         self._registry = registry
         self._on_progress = on_progress
+        self.workflow_id = workflow_id
+        self._parents = parents
         self._cancel_requested = False
         self._logger: Any = None
 
@@ -140,6 +152,33 @@ class JobContext:
         if self._on_progress is not None:
             self._on_progress(encoded)
 
+    def log(self, message: object, level: Level = "info") -> None:
+        """
+        Add a line to the job's log, which can be read while it runs: `level` is debug, info, warning or error.
+
+        Of a long log the latest lines stay, 1,000 and 64 KiB of them; a line of more than 4 KiB is cut. Lines are sent
+        a few times a second. Raises ValueError for another level.
+        """
+        if self._on_progress is not None:
+            self._on_progress(log_line(message, level, self.attempt))
+
+    async def parents(self) -> Mapping[str, ParentResult]:
+        """
+        How the jobs ended that this one has waited for, each by its name or, if it has none, its id. One that somebody
+        has deleted since is left out.
+
+        They are fetched from the store, so it may raise StoreError.
+        """
+        return {} if self._parents is None else await asyncio.wrap_future(self._parents())
+
+    def parents_sync(self) -> Mapping[str, ParentResult]:
+        """The same for a handler that is no coroutine: it waits for the answer. Raises RuntimeError on a loop."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return {} if self._parents is None else self._parents().result()
+        raise RuntimeError("this would hold up the loop: write `await ctx.parents()`")
+
     def enqueue(
         self,
         type: str,
@@ -152,11 +191,17 @@ class JobContext:
         max_retries: int | None = None,
         timeout: float | str | None = None,
         tags: Sequence[str] = (),
+        name: str = "",
+        depends_on: Sequence[str] = (),
+        on_parent_failure: Literal["skip", "fail", "run"] = "skip",
+        workflow: bool = False,
     ) -> str:
         """
         Add a job that is created when this one completes, in the same step; returns its id.
 
         `delay` and `timeout` are seconds or text such as "30s"; `execute_at` is a datetime with a time zone.
+        `depends_on` are the ids of jobs that have to end first, such as this method has returned. `workflow` makes the
+        job a part of this job's own workflow, which does not end before it.
         Raises ValueError for a bad option and beyond 100 jobs or 1 MiB of payloads, InvalidPayload when the
         handler of that type would refuse the payload.
         """
@@ -185,9 +230,28 @@ class JobContext:
             timeout_ms=None if timeout is None else int(parse_duration(timeout) * 1000),
             max_retries=retries,
             tags=tuple(tags),
+            options=self._options(name, depends_on, on_parent_failure, workflow),
         )
         self._add(job)
         return job.id
+
+    def _options(
+        self, name: str, depends_on: Sequence[str], on_parent_failure: Literal["skip", "fail", "run"], workflow: bool
+    ) -> JobOptions:
+        if workflow and not self.workflow_id:
+            raise ValueError("this job is of no workflow, so it can add none to it")
+        if name and (not TYPE_NAME.match(name) or JOB_ID.match(name)):
+            raise ValueError(f"{name!r} is no name of a job: letters, digits, dot, dash and underscore, at most 100")
+        if isinstance(depends_on, str) or not all(map(JOB_ID.match, depends_on)):
+            raise ValueError("depends_on is a list of the ids of jobs, such as enqueue returns")
+        if on_parent_failure not in ("skip", "fail", "run"):
+            raise ValueError(f"on_parent_failure is skip, fail or run, not {on_parent_failure!r}")
+        return JobOptions(
+            name=name,
+            depends_on=tuple(dict.fromkeys(depends_on)),
+            on_parent_failure=on_parent_failure,
+            workflow=self.workflow_id if workflow else "",
+        )
 
     def _add(self, job: NewJob) -> None:
         if len(self.follow_ups) >= MAX_FOLLOW_UPS:

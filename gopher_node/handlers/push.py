@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from gopher_node.handlers.binding import InvalidHandler, bind
 from gopher_node.handlers.builtin.addresses import callback_refusal
 from gopher_node.handlers.builtin.delivery import Answer, Outgoing, message_headers
 from gopher_node.handlers.context import JobContext
+from gopher_node.handlers.parents import ParentResult
 from gopher_node.handlers.registry import Handler, Registry
 from gopher_node.settings import PushTarget, Settings
 
@@ -92,7 +94,7 @@ def _make_handler(type: str, target: PushTarget, secret: SecretStr | None) -> Ha
     setting = _name_of_secret(type, target)
 
     async def push(ctx: JobContext, payload: Any) -> Any:
-        body = orjson.dumps(_message(ctx, payload))
+        body = orjson.dumps(_message(ctx, payload, await ctx.parents()))
         answer = await Outgoing.of(ctx).send(
             "POST",
             target.url,
@@ -120,7 +122,7 @@ def _make_handler(type: str, target: PushTarget, secret: SecretStr | None) -> Ha
     )
 
 
-def _message(ctx: JobContext, payload: Any) -> dict[str, Any]:
+def _message(ctx: JobContext, payload: Any, parents: Mapping[str, ParentResult]) -> dict[str, Any]:
     data: dict[str, Any] = {
         "job_id": ctx.job_id,
         "type": ctx.type,
@@ -130,6 +132,8 @@ def _message(ctx: JobContext, payload: Any) -> dict[str, Any]:
         "group": ctx.group or None,
         "tags": ctx.tags,
     }
+    if parents:
+        data["parents"] = parents
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return {"type": MESSAGE_TYPE, "timestamp": now, "data": data}
 

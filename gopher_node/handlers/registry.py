@@ -8,18 +8,20 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from types import ModuleType, SimpleNamespace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import ModuleType, NoneType, SimpleNamespace
 from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from gopher_node.durations import parse_duration
 from gopher_node.errors import SettingError
+from gopher_node.flow import UNLIMITED, BreakerPolicy, FlowPolicy, Rate
 from gopher_node.handlers.binding import Binding, InvalidHandler, InvalidPayload, bind
 from gopher_node.handlers.context import MAX_RETRIES, JobContext
 from gopher_node.job import TYPE_NAME, Priority, RetryPolicy
+from gopher_node.limits import overlay, read_limits, show_policy
 
 MAX_CONCURRENCY = 10_000
 
@@ -35,7 +37,7 @@ class Handler:
     A function that runs the jobs of one type, and what holds for them where the job itself says nothing.
 
     `timeout` is in seconds. `concurrency` is how many run at once on one node. What is None is the node's default.
-    `endpoint` is the host that the jobs are sent to, if they are.
+    `endpoint` is the host that the jobs are sent to, if they are. `policy` is what bounds them in the whole cluster.
     """
 
     type: str
@@ -49,6 +51,7 @@ class Handler:
     retry: RetryPolicy | None
     binding: Binding = field(repr=False)
     endpoint: str | None = None
+    policy: FlowPolicy = UNLIMITED
 
     def parse(self, payload: bytes) -> dict[str, Any]:
         """The keyword arguments for `run`. Raises InvalidPayload with everything that is wrong."""
@@ -65,6 +68,10 @@ class Handler:
             return self.function(ctx, **arguments)
         return self.function(**arguments)
 
+    def is_like(self, other: Handler | None) -> bool:
+        """Whether it does the same, however fast it may."""
+        return other is not None and self.function is other.function
+
     def payload_schema(self) -> dict[str, Any]:
         """JSON Schema of the payload."""
         return self.binding.schema(self.type)
@@ -80,6 +87,7 @@ class Handler:
             "max_retries": self.max_retries,
             "priority": None if self.priority is None else self.priority.label,
             "concurrency": self.concurrency,
+            "policy": show_policy(self.policy),
             "payload_schema": self.payload_schema(),
         }
 
@@ -124,6 +132,13 @@ class Registry:
             raise InvalidHandler(f"The job type {handler.type} has a handler, {_name(taken.function)}.")
         self._builtin[handler.type] = handler
 
+    def limit(self, policies: Mapping[str, FlowPolicy]) -> None:
+        """Have the policies of the settings hold for the handlers of these types; they go before their own."""
+        for handlers in (self._builtin, self._handlers):
+            for type in handlers.keys() & policies.keys():
+                handler = handlers[type]
+                handlers[type] = replace(handler, policy=overlay(handler.policy, policies[type]))
+
     def handler(
         self,
         type: str,
@@ -135,6 +150,12 @@ class Registry:
         concurrency: int | None = None,
         run: Literal["process"] | None = None,
         retry: RetryPolicy | None = None,
+        rate_limit: str | Rate | None = None,
+        group_rate_limit: str | Rate | None = None,
+        max_running: int | None = None,
+        group_max_running: int | None = None,
+        max_backlog: int | None = None,
+        breaker: BreakerPolicy | bool | None = None,
     ) -> Callable[[Function], Function]:
         """
         Make a function the handler of a job type; the function itself stays as it is.
@@ -142,6 +163,10 @@ class Registry:
         An `async def` runs on the node's loop, a `def` in a thread, and with `run="process"` a `def` runs in a
         process of its own that can be killed: for work that keeps a processor busy. `timeout` is seconds or text
         such as "30s". The description is the docstring's first line unless one is given.
+
+        `concurrency` is how many run at once on one node. The rest holds for all nodes together, and `group_…` for
+        each group: `rate_limit` is text such as "100/s" or a Rate, `max_running` how many run at once, `max_backlog`
+        how many may wait before new ones are refused, `breaker` whether, or when, jobs are held back because runs fail.
 
         A first parameter named `ctx`, or annotated JobContext, gets the context. The others are the payload's
         fields, strictly typed and no others allowed. A single one that is a pydantic model, a dataclass, a
@@ -156,6 +181,19 @@ class Registry:
             raise InvalidHandler(f"The timeout of the handler {type} must be more than 0.")
         _check_number(max_retries, 0, MAX_RETRIES, f"max_retries of the handler {type}")
         _check_number(concurrency, 1, MAX_CONCURRENCY, f"concurrency of the handler {type}")
+        words: dict[str, object] = {
+            "rate_limit": rate_limit,
+            "group_rate_limit": group_rate_limit,
+            "max_running": max_running,
+            "group_max_running": group_max_running,
+            "max_backlog": max_backlog,
+            "breaker": breaker,
+        }
+        policy = _read(read_limits, words, f"Of the handler {type}:")
+        if not isinstance(retry, (RetryPolicy, NoneType)):
+            raise InvalidHandler(
+                f"The retry of the handler {type} must be a RetryPolicy, such as RetryPolicy(base=30)."
+            )
 
         def decorate(function: Function) -> Function:
             self.register(
@@ -170,6 +208,7 @@ class Registry:
                     concurrency=concurrency,
                     retry=retry,
                     binding=bind(type, function),
+                    policy=policy,
                 )
             )
             return function

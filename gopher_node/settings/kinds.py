@@ -53,13 +53,15 @@ def _kind(read: Callable[[object], object], *, optional: bool = False) -> PlainV
     return PlainValidator((lambda value: None if value is None else read(value)) if optional else read)
 
 
-def whole(low: int, high: int, *, hint: str = "", optional: bool = False) -> PlainValidator:
-    """A whole number between the two, both included."""
+def whole(low: int, high: int, *, word: str = "", optional: bool = False) -> PlainValidator:
+    """A whole number between the two, both included, or this word."""
 
-    def read(value: object) -> int:
+    def read(value: object) -> int | str:
+        if word and isinstance(value, str) and value.strip().lower() == word:
+            return word
         number = int(value) if isinstance(value, str) and _WHOLE.match(value.strip()) else value
         if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}{hint}")
+            raise ValueError(f"must be a whole number from {low} to {high}" + (f", or {word}" if word else ""))
         return number
 
     return _kind(read, optional=optional)

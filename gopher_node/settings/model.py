@@ -13,8 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, Valid
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gopher_node.durations import format_duration
+from gopher_node.flow import FlowPolicy
 from gopher_node.job import DEFAULT_WEIGHTS, Priority
+from gopher_node.limits import written
 from gopher_node.settings import kinds
+from gopher_node.settings.flow import FlowTable
 from gopher_node.settings.layers import Layers, Setting, hide_credentials, list_settings, setting
 from gopher_node.settings.push import Push, PushTarget
 
@@ -114,11 +117,17 @@ class RedisSettings(Section):
 
 
 class WorkerSettings(Section):
-    concurrency: Annotated[int, kinds.whole(1, 10_000, hint='; "auto" is not offered')] = setting(
+    concurrency: Annotated[int | Literal["auto"], kinds.whole(1, 10_000, word="auto")] = setting(
         100,
-        "How many jobs run at the same time on this node.",
+        "How many jobs run at the same time on this node; auto is as many as it copes with.",
         env=("WORKER_CONCURRENCY", "WORKER_NUM_WORKERS", "WORKER_MAX_CONCURRENCY"),
         flag="--concurrency",
+    )
+    concurrency_min: Annotated[int, kinds.whole(1, 10_000)] = setting(
+        10, "With auto: how many jobs may run at the same time, however strained the node is."
+    )
+    concurrency_max: Annotated[int, kinds.whole(1, 10_000)] = setting(
+        500, "With auto: how many jobs run at the same time at most."
     )
     poll_interval: Annotated[float, kinds.seconds(0.01, 60)] = setting(
         1.0, "The longest an idle worker waits before it asks again, should a wake-up be lost."
@@ -137,6 +146,9 @@ class WorkerSettings(Section):
     lease: Annotated[float, kinds.seconds(1, 3600)] = setting(
         15.0, "How long a node may be silent before its jobs are given to another."
     )
+    cancel_grace: Annotated[float, kinds.seconds(0.01, 3600)] = setting(
+        10.0, "How long a run whose job is cancelled may take to stop before it is given up."
+    )
     types: kinds.Types = setting(
         None, "The job types this node runs; unset, every type it has a handler for.", flag="--types"
     )
@@ -149,13 +161,25 @@ class WorkerSettings(Section):
     )
 
     @model_validator(mode="after")
-    def _cap_holds_base(self) -> Self:
+    def _bounds_agree(self) -> Self:
         if self.retry_cap < self.retry_base:
             raise ValueError(
                 f"WORKER_RETRY_CAP={format_duration(self.retry_cap)} must not be below "
                 f"WORKER_RETRY_BASE={format_duration(self.retry_base)}"
             )
+        if self.concurrency_max < self.concurrency_min:
+            raise ValueError(
+                f"WORKER_CONCURRENCY_MAX={self.concurrency_max} must not be below "
+                f"WORKER_CONCURRENCY_MIN={self.concurrency_min}"
+            )
         return self
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        """The fewest and the most jobs that may run at the same time."""
+        if self.concurrency == "auto":
+            return self.concurrency_min, self.concurrency_max
+        return self.concurrency, self.concurrency
 
 
 class RetentionSettings(Section):
@@ -263,6 +287,7 @@ class Settings(BaseSettings):
     push: Push = setting(
         {}, "Job types that are sent to HTTP endpoints of yours instead of run by the node.", shown=False
     )
+    flow: FlowTable = setting({}, "What bounds the jobs of each type on all nodes together: rates, caps, breakers.")
     server: ServerSettings = ServerSettings()
     redis: RedisSettings = RedisSettings()
     worker: WorkerSettings = WorkerSettings()
@@ -346,6 +371,8 @@ def _plain(entry: Setting, value: Any) -> Any:
         return value
     if entry.path == "push":
         return {type: target.origin for type, target in cast("dict[str, PushTarget]", value).items()}
+    if entry.path == "flow":
+        return {type: written(policy) for type, policy in cast("dict[str, FlowPolicy]", value).items()}
     if entry.masked == "all":
         return "***" if value else []
     if isinstance(value, float):

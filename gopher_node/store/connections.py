@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from redis.exceptions import (
 )
 
 from gopher_node.errors import OutcomeUnknown, StoreError, StoreFull, StoreReadOnly, StoreUnavailable, UnusableStore
+from gopher_node.store.outage import Outage
 
 # redis-py would repeat any command ten times, also one that was carried out and whose answer was lost.
 _ONCE: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "retry_on_timeout": False}
@@ -48,7 +50,7 @@ _READ_ONLY = ("READONLY", "MISCONF", "NOREPLICAS")
 class Connections:
     """
     Owns two pools: for requests, which are answered within `timeout` seconds, and for waiting, where blocking pops and
-    subscriptions may stay silent for longer.
+    subscriptions may stay silent for longer. After `lost_after` seconds without any answer the store counts as away.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Connections:
         *,
         timeout: float = 5.0,
         size: int = 16,
+        lost_after: float = 1.0,
         **connection: Any,
     ) -> None:
         self.url = url
@@ -69,6 +72,8 @@ class Connections:
         self._waits: ConnectionPool = ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
             url, **extra
         )
+        # A look that says as much as a script: a server that answers PING may still hold up whatever could write.
+        self.outage = Outage(lambda: self._exchange(self._waits, ("EVAL", "return 1", 0), timeout), lost_after)
 
     async def request(self, *command: Any) -> Any:
         """
@@ -77,7 +82,14 @@ class Connections:
         Raises StoreUnavailable when nothing was sent, OutcomeUnknown when no answer came, StoreFull and StoreError when
         the server refused.
         """
-        return await self._exchange(self._requests, command, self.timeout)
+        began = time.monotonic()
+        try:
+            answer = await self._exchange(self._requests, command, self.timeout)
+        except StoreError as error:
+            self.outage.note(error, began)
+            raise
+        self.outage.answered()
+        return answer
 
     async def wait(self, *command: Any, patience: float) -> Any:
         """Send one command that may block for up to `patience` seconds at the server."""
@@ -124,6 +136,7 @@ class Connections:
             await self._waits.release(connection)
 
     async def close(self) -> None:
+        self.outage.close()
         await self._requests.disconnect()
         await self._waits.disconnect()
 

@@ -126,9 +126,13 @@ class Leases:
         answer = await self._run("open_token", id)
         return None if answer is None else Token(id, int(answer[0]), answer[1].decode())
 
-    async def heartbeat(self, beats: Sequence[Beat], *, now: int | None = None) -> list[Beaten | None]:
+    async def heartbeat(
+        self, beats: Sequence[Beat], *, cancel_grace: float = 30.0, now: int | None = None
+    ) -> list[Beaten | None]:
         """
         Renew up to 200 leases: each lasts its length again from now on, up to its hard deadline. None: it is stale.
+
+        A run that is told here that its job is to be cancelled has `cancel_grace` seconds, from the first time, to end.
 
         Progress is stored even where memory is short, for the lease must not end by it: the caller bounds its size.
         """
@@ -140,7 +144,7 @@ class Leases:
         for beat in beats:
             length = "" if beat.lease is None else _ms(beat.lease)
             words += [*replies.token_words(beat.token), length, beat.progress or b""]
-        answers = await self._run("renew_leases", len(beats), self._memory, *words, now=now)
+        answers = await self._run("renew_leases", len(beats), self._memory, _ms(cancel_grace), *words, now=now)
         return [None if answer is None else Beaten(answer[0], bool(answer[1])) for answer in answers]
 
     async def pass_on(self, pool: Pool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from gopher_node.errors import InvalidState, JobNotFound
+from gopher_node.errors import DuplicateJob, InvalidState, JobNotFound
 from gopher_node.job import FINAL_STATES, Job, Priority, State
 from gopher_node.store.scripts import Run
 from gopher_node.store.values import Acted, JobFilter
@@ -56,10 +56,15 @@ class Operating:
         return await self._run(_VERBS[verb].script, uuid.uuid4().hex, " ".join(states), *ids, now=now)
 
     async def _apply_to_one(self, verb: str, id: str, now: int | None = None) -> State:
-        """The state in which the verb found the job. Raises JobNotFound."""
+        """The state in which the verb found the job. Raises JobNotFound; of a retry, also what stands against that."""
         (answer,) = await self._apply(verb, _VERBS[verb].states, [id], now)
         if answer is None:
             raise JobNotFound(f"There is no job {id}.")
+        if len(answer) > 2:
+            if not answer[2]:
+                raise InvalidState(answer[0].decode(), f"Job {id} has outlived its deadline; submit it as a new one.")
+            other = await self._get(answer[2].decode())
+            raise DuplicateJob(other.id, other.state)
         return State.PROCESSING if answer[0] == b"cancelling" else State(answer[0].decode())
 
     async def cancel(self, id: str, now: int | None) -> Job:
@@ -102,7 +107,7 @@ class Operating:
         if answer is None:
             raise JobNotFound(f"There is no job {id}.")
         before = State(answer.decode())
-        if before not in (State.SCHEDULED, State.ENQUEUED):
+        if before not in (State.SCHEDULED, State.ENQUEUED, State.BLOCKED):
             raise InvalidState(before, f"Job {id} is {before}; only a job that waits can be changed.")
         return await self._get(id)
 
@@ -128,6 +133,10 @@ class Operating:
     async def act_on(self, verb: Verb, ids: Sequence[str], states: tuple[State, ...], now: int | None = None) -> int:
         answers = await self._apply(verb, states, list(dict.fromkeys(ids)), now) if ids else []
         return sum(1 for answer in answers if answer is not None and answer[0] != answer[1])
+
+    async def cancel_all(self, ids: Sequence[str], now: int | None) -> None:
+        if ids:
+            await self._apply("cancel", _CANCELLED, list(ids), now)
 
     async def retry_failed(self, type: str | None) -> int:
         retried = 0

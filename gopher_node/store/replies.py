@@ -53,8 +53,10 @@ def settlement_weight(settlement: tuple[Any, ...]) -> int:
 
 
 def submitted(id: str, answer: list[Any], *, replayed: bool = False) -> Submitted:
-    state, created, created_ms, due_ms = answer
-    return Submitted(id, State(state.decode()), bool(created), created_ms, due_ms, replayed)
+    state, created, created_ms, due_ms, *other = answer
+    twin = other[0].decode() if other else None
+    known = State(state.decode())
+    return Submitted(twin or id, known, bool(created), created_ms, due_ms, replayed, twin=twin is not None)
 
 
 def lease(answer: list[Any]) -> Lease:
@@ -148,6 +150,7 @@ def job(answer: list[Any]) -> Job:
         tags=tuple(text(b"tags").split()),
         callback_url=text(b"callback"),
         options=JobOptions.decode(fields[b"options"]) if b"options" in fields else NO_OPTIONS,
+        ended_by=orjson.loads(fields[b"error"]) if b"error" in fields else None,
         attempts=[orjson.loads(entry) for entry in attempts],
     )
 

@@ -15,22 +15,44 @@ from typing import Any, Protocol
 from gopher_node.errors import OutcomeUnknown, StoreUnavailable
 from gopher_node.store.connections import Connections, ServerRefusal
 
-_USES = re.compile(r"-- uses: (.*)\n")
+_PART = re.compile(r"\bparts\.(\w+)")
 
 
 @cache
 def source(name: str, flags: bool = True) -> str:
     """
-    The text of a script: its `#!lua` line, the prelude that all share, what its `uses` line names, its own steps.
+    The text of a script: its `#!lua` line, the prelude that all share, the parts that are used, and its own steps.
 
-    Without `flags` the first line is left out, for a server that cannot parse it.
+    A part is a file that ends with what it gives. Whoever calls `parts.<part>.<name>()` uses it, be it a script, the
+    prelude or another part. It is made in a run that comes to such a call and in no other, for to make a function costs
+    about half as much as to call the server. Without `flags` the first line is left out, for a server that cannot
+    parse it.
     """
-    folder = files("gopher_node.store") / "lua"
-    first, _, body = (folder / f"{name}.lua").read_text().partition("\n")
-    used = _USES.match(body)
-    shared = ["prelude", *(used[1].split() if used else ())]
-    steps = [(folder / f"{part}.lua").read_text() for part in shared]
-    return (first + "\n" if flags else "") + "".join(steps) + body
+    first, _, body = _text(name).partition("\n")
+    prelude = _text("prelude")
+    return (first + "\n" if flags else "") + prelude + _maker(parts_of(prelude + body)) + body
+
+
+def _maker(parts: list[str]) -> str:
+    """What makes a part when it is first asked for. It is one function for all, because every run pays for it."""
+    made = [f"if name == '{part}' then\ncontent = (function()\n{_text(part)}end)()\nend\n" for part in parts]
+    return (
+        "setmetatable(parts, {__index = function(_, name)\nlocal content\n"
+        + "".join(made)
+        + "made[name] = true\nparts[name] = content\nreturn content\nend})\n"
+    )
+
+
+def parts_of(text: str) -> list[str]:
+    """The parts that a text uses, and those that these use."""
+    parts = list(dict.fromkeys(_PART.findall(text)))
+    for part in parts:
+        parts += [other for other in dict.fromkeys(_PART.findall(_text(part))) if other not in parts]
+    return parts
+
+
+def _text(name: str) -> str:
+    return (files("gopher_node.store") / "lua" / f"{name}.lua").read_text()
 
 
 class Run(Protocol):
@@ -44,17 +66,21 @@ class Scripts:
     Runs scripts in one namespace.
 
     A script is named by the hash of its text, so nodes of different versions work side by side, each with its own.
+    Those that are `hasty` ask nothing while the store is known to be away.
     """
 
-    def __init__(self, connections: Connections, namespace: str, *, flags: bool = True) -> None:
+    def __init__(self, connections: Connections, namespace: str, *, flags: bool = True, hasty: bool = False) -> None:
         self._connections = connections
         self._flags = flags
+        self._hasty = hasty
         self._hashes: dict[str, str] = {}
         # The braces make it a hash tag: all keys of a namespace live in one slot of a cluster.
         self.prefix = "{" + namespace + "}:"
 
     async def run(self, script: str, *arguments: Any, now: int | None = None) -> Any:
         """Run a script once. `now`, in epoch ms, stands in for the server's clock."""
+        if self._too_late:
+            raise StoreUnavailable("The store does not answer.")
         text = source(script, self._flags)
         digest = self._hashes.get(script)
         if digest is None:
@@ -68,6 +94,10 @@ class Scripts:
                 raise
         await self._connections.request("SCRIPT", "LOAD", text)
         return await self._connections.request(*command)
+
+    @property
+    def _too_late(self) -> bool:
+        return self._hasty and self._connections.outage.lasts
 
     async def insist(self, patience: float, name: str, *arguments: Any, now: int | None = None) -> Any:
         """
@@ -83,7 +113,7 @@ class Scripts:
                 return await self.run(name, *arguments, now=now)
             except StoreUnavailable as error:
                 maybe_done = maybe_done or isinstance(error, OutcomeUnknown)
-                if time.monotonic() + pause > give_up:
+                if self._too_late or time.monotonic() + pause > give_up:
                     if maybe_done and not isinstance(error, OutcomeUnknown):
                         raise OutcomeUnknown(str(error)) from error
                     raise

@@ -6,17 +6,22 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from gopher_node.errors import InvalidState, JobNotFound, SessionLost, UnusableStore
+from gopher_node.errors import InvalidState, SessionLost, UnusableStore
 from gopher_node.job import DEFAULT_WEIGHTS, Job, Lease, NewJob, Priority, State, Token
 from gopher_node.store import replies, server
+from gopher_node.store.breakers import Breakers
 from gopher_node.store.connections import Connections
+from gopher_node.store.flow import Flow
 from gopher_node.store.group_commit import GroupCommit
 from gopher_node.store.history import History, read_queues
 from gopher_node.store.keys import Keys
 from gopher_node.store.leases import Leases, claim_words
 from gopher_node.store.listening import Listener
+from gopher_node.store.logs import Logs
+from gopher_node.store.looking import Looking
 from gopher_node.store.nodes import Nodes
 from gopher_node.store.operating import Operating, Verb
+from gopher_node.store.recurring import Recurrences
 from gopher_node.store.scripts import Scripts
 from gopher_node.store.submitting import Submitting
 from gopher_node.store.values import (
@@ -36,9 +41,9 @@ from gopher_node.store.values import (
     Survey,
 )
 from gopher_node.store.watching import Watching
+from gopher_node.store.workflows import Workflows
 
 LAYOUT = 1
-LOOKED_AT = 1000  # jobs that one page of a list examines at most
 
 Settlement = tuple[Any, ...]
 
@@ -48,7 +53,8 @@ class Store:
     Holds all jobs of one namespace.
 
     A verb whose answer is lost is told again until `patience` seconds have passed, for a repeat changes nothing. Then
-    it raises StoreUnavailable if no try reached anybody, or OutcomeUnknown if it may have been carried out.
+    it raises StoreUnavailable if no try reached anybody, or OutcomeUnknown if it may have been carried out. A `hasty`
+    store does so at once while the server is known to be away.
     """
 
     def __init__(
@@ -59,18 +65,21 @@ class Store:
         retention: Retention | None = None,
         patience: float = 5.0,
         script_flags: bool = True,
+        hasty: bool = False,
     ) -> None:
         self.namespace = namespace
         self.retention = retention or Retention()
         self.patience = patience
         self.durability = "unknown"
         self._connections = connections
-        self._scripts = Scripts(connections, namespace, flags=script_flags)
+        self._scripts = Scripts(connections, namespace, flags=script_flags, hasty=hasty)
         self._listener = Listener(connections, self._scripts.prefix, lambda error: self.on_trouble(error))
         self._submitting = Submitting(
             self._run, lambda: self.retention.idempotency, lambda due_in_ms: self.on_scheduled(due_in_ms / 1000)
         )
-        self._operating = Operating(self._run, self._list_ids, self.get)
+        self._looking = Looking(self._run)
+        self._operating = Operating(self._run, self._looking.ids, self.get)
+        self.workflows = Workflows(self._run, self._submitting.workflow, self._operating.cancel_all)
         size, weight = replies.settlement_size, replies.settlement_weight
         self._settlements = GroupCommit[Settlement, bytes](self._send_settlements, size=size, weight=weight)
         # Told, in seconds from now, when a job is stored that is due later: the node's scheduler sets its alarm by it.
@@ -80,6 +89,10 @@ class Store:
         self.keys = Keys(self._run, self._scripts.run, self._listener)
         self.nodes = Nodes(self._run)
         self.history = History(self._run)
+        self.logs = Logs(self._run)
+        self.recurring = Recurrences(self._run, lambda due_in: self.on_scheduled(due_in))
+        self.breakers = Breakers(self._run)
+        self.flow = Flow(self._run)
         self._watching = Watching(self._run, self.get, self._listener)
 
     async def open(self) -> None:
@@ -93,9 +106,11 @@ class Store:
                 f"knows ({LAYOUT}). Run the newer version, or choose another namespace."
             )
 
-    async def close(self) -> None:
+    async def close(self, *, shared: bool = False) -> None:
+        """With `shared`, its connections are left to others."""
         await self._listener.close()
-        await self._connections.close()
+        if not shared:
+            await self._connections.close()
 
     async def ping(self) -> None:
         await self._connections.request("PING")
@@ -110,7 +125,9 @@ class Store:
         Store a new job. Concurrent callers share a request. A job whose id is known is left as it is.
 
         With `once`, the key's first use stores the job under an id that the store chooses, and all others are answered
-        as that was; with another request they raise KeyReused. A client's own id that is taken raises JobExists.
+        as that was; with another request they raise KeyReused. A client's own id that is taken raises JobExists, a
+        unique key DuplicateJob unless that job is to be the answer; ParentNotFound, DependencyCycle, WorkflowNotFound
+        and WorkflowEnded are about what it depends on or belongs to.
         """
         return await self._submitting.one(job, once)
 
@@ -241,8 +258,13 @@ class Store:
 
     async def promote(self, limit: int = 200, *, now: int | None = None) -> Promoted:
         """Move up to `limit` due jobs into their lanes."""
-        count, next_due_ms, now_ms = await self._run("promote", limit, now=now)
-        return Promoted(count, None if next_due_ms is None else max(0.0, (next_due_ms - now_ms) / 1000))
+        count, fans, *times, now_ms = await self._run("promote", limit, now=now)
+        waits = (None if time is None else max(0.0, (time - now_ms) / 1000) for time in times)
+        return Promoted(count, *waits, fans=bool(fans))
+
+    async def expire(self, limit: int = 200, *, now: int | None = None) -> int:
+        """End up to `limit` waiting jobs whose time to start is over. Returns how many."""
+        return await self._run("expire", limit, now=now)
 
     async def survey(self, limit: int = 200, ahead_ms: int = 0, passed: int = 0, *, now: int | None = None) -> Survey:
         """The sessions, and up to `limit` runs whose lease ends within `ahead_ms`, but for the first `passed`."""
@@ -285,7 +307,7 @@ class Store:
         return await self._operating.cancel(id, now)
 
     async def requeue(self, id: str, *, now: int | None = None) -> Job:
-        """Run a finished job again, with full budgets. Raises JobNotFound, or InvalidState if it has not ended."""
+        """Run a finished job again, with full budgets. Raises JobNotFound, InvalidState, or DuplicateJob."""
         return await self._operating.requeue(id, now)
 
     async def requeue_failed(self, type: str | None = None) -> int:
@@ -304,7 +326,7 @@ class Store:
         """
         Give a waiting job another priority or due time; it moves to where these say, in a lane to the end.
 
-        Raises JobNotFound, or InvalidState for one that is neither scheduled nor enqueued.
+        A blocked one stays blocked until it is released. Raises JobNotFound, or InvalidState if it does not wait.
         """
         job = await self._operating.edit(id, priority, due_ms, delay_ms, now)
         if job.state is State.SCHEDULED and (due_ms, delay_ms) != (None, None):
@@ -342,32 +364,11 @@ class Store:
 
     async def get(self, id: str) -> Job:
         """Raises JobNotFound."""
-        (answer,) = await self._run("get", id)
-        if answer is None:
-            raise JobNotFound(f"There is no job {id}.")
-        return replies.job(answer)
+        return await self._looking.one(id)
 
     async def list(self, filter: JobFilter | None = None, limit: int = 50, cursor: str | None = None) -> Page:
         """A page of jobs: running and waiting ones, then finished ones from the latest on. Raises ValueError."""
-        ids, next_cursor = await self._list_ids(filter or JobFilter(), limit, cursor)
-        answers: list[Any] = await self._run("get", *ids) if ids else []
-        return Page([replies.job(answer) for answer in answers if answer is not None], next_cursor)
-
-    async def _list_ids(self, filter: JobFilter, limit: int, cursor: str | None) -> tuple[list[str], str | None]:
-        answer = await self._run(
-            "list",
-            limit,
-            LOOKED_AT,
-            *replies.decode_cursor(cursor),
-            " ".join(filter.states or State),
-            filter.type or "",
-            filter.priority.value if filter.priority else "",
-            filter.group or "",
-            filter.tag or "",
-            "" if filter.created_after_ms is None else filter.created_after_ms,
-            "" if filter.created_before_ms is None else filter.created_before_ms,
-        )
-        return [id.decode() for id in answer[3:]], replies.encode_cursor(*answer[:3])
+        return await self._looking.page(filter or JobFilter(), limit, cursor)
 
     async def stats(self) -> Stats:
         return replies.stats(await self._run("stats"))

@@ -65,7 +65,8 @@ class Submitted:
     """
     What became of a new job. `created` is False when its id was known already; then nothing was changed.
 
-    `replayed` means that the idempotency key was used before: all else is as the first use was answered.
+    `replayed` means that the idempotency key was used before: all else is as the first use was answered. `twin` means
+    that another job bears its unique key: nothing was stored, and all else is of that job.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Submitted:
     created_ms: int
     due_ms: int | None
     replayed: bool = False
+    twin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +110,16 @@ class Beaten:
 
 @dataclass(frozen=True, slots=True)
 class Promoted:
-    """How many due jobs went into their lanes, and in how many seconds the next one is due."""
+    """
+    How many due jobs went into their lanes, and in how many seconds the next one is due, the next one expires, and the
+    next recurring job fires.
+    """
 
     count: int
     next_due_in: float | None
+    next_expiry_in: float | None = None
+    next_fire_in: float | None = None
+    fans: bool = False  # whether there is something for `Workflows.fan_out`
 
 
 @dataclass(frozen=True, slots=True)

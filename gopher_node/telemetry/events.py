@@ -54,6 +54,7 @@ class Events:
         self._completed_lines = _Budget()
         self._other_lines = _Budget()
         self._down_since: float | None = None
+        self._unknown: set[str] = set()  # names of recurring jobs
 
     def submitted(self, count: int) -> None:
         self.counts["submitted"] += count
@@ -96,6 +97,18 @@ class Events:
 
     def promoted(self, count: int) -> None:
         self.counts["promoted"] += count
+
+    def recurred(self, outcome: str, missed: int) -> None:
+        """This node took a step of a recurring job that was due: `fired`, `overlapped` or `missed`."""
+        self.counts[f"recurring_{outcome}"] += 1
+        if missed:
+            self._log.warning("recurring.missed", count=missed)
+
+    def recurring_unknown(self, name: str, error: BaseException) -> None:
+        """This node cannot tell when a recurring job fires; only the first time of each is logged."""
+        if name not in self._unknown:
+            self._unknown.add(name)
+            self._log.error("recurring.unknown", name=name, error=error)
 
     def reaped(self, count: int) -> None:
         """Jobs were taken back from workers that fell silent or overran their hard deadline."""

@@ -8,7 +8,8 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 from structlog.contextvars import bind_contextvars
 
 from gopher_node.handlers import JobContext, registry
+from gopher_node.handlers.parents import ParentResult
 from gopher_node.job import RetryPolicy
 from gopher_node.settings import Settings
 from gopher_node.telemetry import configure_logging
@@ -26,8 +28,11 @@ from gopher_node.worker.verdict import raised, returned
 PREFIX = 4
 """Bytes that give the length of the message which follows them."""
 
+REQUEST, REPLY = b"?", b"!"
+"""What each message to a child begins with, beside the first one: a run for it, or the answer to a question of its."""
+
 READY = b"ready"
-"""A child's first word. Those that follow are progress, as bytes, and the outcome of each run."""
+"""A child's first word. Those that follow are progress and log lines, both bytes, questions, and the runs' outcomes."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -39,6 +44,10 @@ class Setup:
     path: list[str]
     settings: Settings
     node: str
+
+
+class ParentsWanted:
+    """What a child asks for the parents of the job that it runs. It is answered with them, or with an exception."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class Assignment:
     max_retries: int
     group: str
     tags: tuple[str, ...]
+    workflow_id: str
     token: str
     errors: int
     policy: RetryPolicy
@@ -68,16 +78,30 @@ def main() -> None:
     _end_with_parent(int(sys.argv[1]))
     requests, answers = _take_over_pipes()
     inbox: SimpleQueue[bytes] = SimpleQueue()
+    replies: SimpleQueue[bytes] = SimpleQueue()
     setup: Setup = pickle.loads(_read(requests))
     sys.path[:] = setup.path
-    threading.Thread(target=_listen, args=(requests, inbox), name="gopher-requests", daemon=True).start()
+    threading.Thread(target=_listen, args=(requests, inbox, replies), name="gopher-requests", daemon=True).start()
 
     answering = threading.Lock()
 
-    def answer(word: Outcome | bytes) -> None:
+    def answer(word: Outcome | bytes | ParentsWanted) -> None:
         with answering:
             answers.write(frame(pickle.dumps(word)))
             answers.flush()
+
+    asking = threading.Lock()
+
+    def ask_for_parents() -> Future[Mapping[str, ParentResult]]:
+        told: Future[Mapping[str, ParentResult]] = Future()
+        with asking:
+            answer(ParentsWanted())
+            found = pickle.loads(replies.get())
+        if isinstance(found, Exception):
+            told.set_exception(found)
+        else:
+            told.set_result(found)
+        return told
 
     log = setup.settings.log
     configure_logging(log.level, log.format, node_id=setup.node)
@@ -87,10 +111,16 @@ def main() -> None:
     state = SimpleNamespace()
     answer(READY)
     while True:
-        answer(_run(inbox.get(), setup.settings, state, answer))
+        answer(_run(inbox.get(), setup.settings, state, answer, ask_for_parents))
 
 
-def _run(request: bytes, settings: Settings, state: SimpleNamespace, report: Callable[[bytes], None]) -> Outcome:
+def _run(
+    request: bytes,
+    settings: Settings,
+    state: SimpleNamespace,
+    report: Callable[[bytes], None],
+    ask_for_parents: Callable[[], Future[Mapping[str, ParentResult]]],
+) -> Outcome:
     errors, policy = 0, RetryPolicy()
     try:
         assignment: Assignment = pickle.loads(request)
@@ -110,6 +140,8 @@ def _run(request: bytes, settings: Settings, state: SimpleNamespace, report: Cal
             state=state,
             registry=registry,
             on_progress=report,
+            workflow_id=assignment.workflow_id,
+            parents=ask_for_parents,
         )
         return returned(assignment.function(context, **assignment.arguments), context.follow_ups)
     except BaseException as error:
@@ -125,10 +157,11 @@ def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
     return requests, answers
 
 
-def _listen(requests: BinaryIO, inbox: SimpleQueue[bytes]) -> None:
+def _listen(requests: BinaryIO, inbox: SimpleQueue[bytes], replies: SimpleQueue[bytes]) -> None:
     try:
         while True:
-            inbox.put(_read(requests))
+            message = _read(requests)
+            (inbox if message[:1] == REQUEST else replies).put(message[1:])
     except EOFError:
         # The parent is gone, or done with this child. The handler that may be running has nobody to answer to.
         os._exit(0)

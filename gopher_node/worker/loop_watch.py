@@ -35,6 +35,7 @@ class LoopWatch:
         self._name = name
         self._report = report
         self._last_beat = time.monotonic()
+        self._worst = 0.0
         self._seen: list[str | None] = []
         self._closed = threading.Event()
 
@@ -50,10 +51,17 @@ class LoopWatch:
         finally:
             self._closed.set()
 
+    def take_lag(self) -> float:
+        """The longest, in seconds, that the loop was late since this was last asked. Ask it on the loop."""
+        # What is late right now counts, too: whoever asks may come before the beat that would tell.
+        worst, self._worst = max(self._worst, time.monotonic() - self._last_beat - BEAT), 0.0
+        return worst
+
     def _beat(self) -> None:
         now = time.monotonic()
         late = now - self._last_beat - BEAT
         self._last_beat = now
+        self._worst = max(self._worst, late)
         seen, self._seen = self._seen, []
         if late > LATE:
             self._report(late, _most_common(seen))

@@ -8,12 +8,14 @@ from functools import partial
 from gopher_node.durations import format_duration
 from gopher_node.errors import HandlerSignal, JobCancelled
 from gopher_node.handlers import InvalidPayload
-from gopher_node.job import JobError
-from gopher_node.worker.outcome import Cancelled, Failed, Outcome, Released, Retried
+from gopher_node.job import JobError, names_of_class
+from gopher_node.worker.outcome import Cancelled, Failed, Outcome, Released
 from gopher_node.worker.processes import Processes
 from gopher_node.worker.run import Run, Stop
 from gopher_node.worker.threads import Threads
-from gopher_node.worker.verdict import raised, returned
+from gopher_node.worker.verdict import again, raised, returned
+
+TIMEOUT_NAMES = names_of_class(TimeoutError)
 
 
 async def perform(run: Run, threads: Threads, processes: Processes) -> Outcome:
@@ -62,4 +64,4 @@ def broken_off(run: Run, why: Stop) -> Outcome:
     if why is Stop.RELEASE or run.waiting:
         return Released()
     message = f"The run took longer than its {format_duration(run.timeout)}."
-    return Retried(JobError("timeout", message), run.policy.delay(run.lease.job.errors + 1))
+    return again(JobError("timeout", message), run.lease.job.errors, run.policy, ("timeout", *TIMEOUT_NAMES))

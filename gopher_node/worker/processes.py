@@ -7,15 +7,20 @@ import os
 import pickle
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
+from gopher_node.errors import StoreError
+from gopher_node.handlers.parents import ParentResult
 from gopher_node.job import JobError
 from gopher_node.settings import Settings
 from gopher_node.worker import child
-from gopher_node.worker.outcome import Failed, Outcome, Retried
+from gopher_node.worker.outcome import Failed, Outcome
 from gopher_node.worker.run import Run
+from gopher_node.worker.verdict import again
+
+AskForParents = Callable[[], Awaitable[Mapping[str, ParentResult]]]
 
 EPITAPH = 2.0
 """Seconds in which a process that has closed its pipe should have ended."""
@@ -60,6 +65,7 @@ class Processes:
             max_retries=job.max_retries,
             group=job.group,
             tags=job.tags,
+            workflow_id=job.options.workflow,
             token=str(run.lease.token),
             errors=job.errors,
             policy=run.policy,
@@ -76,10 +82,10 @@ class Processes:
                 await worker.ready()
                 run.waiting = unused = False
                 self._on_begin(run)
-                outcome = await worker.run(request, partial(self._on_progress, run))
+                outcome = await worker.run(request, partial(self._on_progress, run), lambda: run.context.parents())
                 unused = True
             except (asyncio.IncompleteReadError, ConnectionError):
-                return Retried(await worker.epitaph(), run.policy.delay(job.errors + 1))
+                return again(await worker.epitaph(), job.errors, run.policy, ("process-died",))
             finally:
                 # One that is still starting is ready sooner than another would be.
                 if unused and worker.process.returncode is None:
@@ -155,16 +161,22 @@ class Child:
         """Wait until it has imported what it needs. Raises like `run`."""
         await asyncio.shield(self._starting)
 
-    async def run(self, request: bytes, on_progress: Callable[[bytes], None]) -> Outcome:
+    async def run(self, request: bytes, on_progress: Callable[[bytes], None], parents: AskForParents) -> Outcome:
         """Raises IncompleteReadError or ConnectionError when the process ends instead."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(child.frame(request))
-        await self.process.stdin.drain()
-        while isinstance(word := await self._hear(), bytes):
-            on_progress(word)
+        await self._tell(child.REQUEST + request)
+        while not isinstance(word := await self._hear(), Outcome):
+            if isinstance(word, bytes):
+                on_progress(word)
+            else:
+                await self._tell(child.REPLY + pickle.dumps(await _parents_or_error(parents)))
         return word
 
-    async def _hear(self) -> Outcome | bytes:
+    async def _tell(self, message: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(child.frame(message))
+        await self.process.stdin.drain()
+
+    async def _hear(self) -> Outcome | bytes | child.ParentsWanted:
         assert self.process.stdout is not None
         size = int.from_bytes(await self.process.stdout.readexactly(child.PREFIX), "big")
         return pickle.loads(await self.process.stdout.readexactly(size))
@@ -188,6 +200,14 @@ class Child:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         hint = " (the system does that when memory runs out)" if code == -9 else ""
         return JobError("process-died", f"The process that ran the job {how}{hint}.")
+
+
+async def _parents_or_error(parents: AskForParents) -> Mapping[str, ParentResult] | Exception:
+    try:
+        return dict(await parents())
+    except Exception as error:
+        # As one that any process can read.
+        return StoreError(f"What became of the job's parents is not known: {error}")
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:

@@ -67,20 +67,28 @@ class Run:
         """
         Ask the run to end; the first reason stands. Returns whether it may go on nevertheless, as a coroutine can.
 
-        A thread that is to be cancelled goes on until it looks at its context; for the other reasons, the run
+        A thread that is to be cancelled may go on too, until it looks at its context; for the other reasons, the run
         ends without its thread.
         """
         in_thread = self.handler.mode == "thread"
         if self.ended or (self.stopping is not None and not (in_thread and self.stopping is Stop.CANCEL)):
             return False
+        again = self.stopping is why
         self.stopping = why
         self.context.request_cancel()
         if in_thread and why is Stop.CANCEL:
-            return False
+            return not again
         # Before its first step, perform() sees `stopping` itself.
         if self.performing:
             self.task.cancel()
         return self.handler.mode == "async"
+
+    def leave_thread(self) -> bool:
+        """End the run without the thread that its handler runs in. False if that runs in none."""
+        if self.thread is None:
+            return False
+        self.task.cancel()
+        return True
 
     def end(self) -> None:
         """The handler has ended, or is a thread that nobody waits for any more."""

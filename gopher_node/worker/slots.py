@@ -23,13 +23,15 @@ class Slots:
     """
     Counts free slots: of the node, of each type whose handler has a `concurrency`, and of all that need a process.
 
-    `opened` is set when there is a free slot that the last claim might have used had it been offered.
+    `opened` is set when there is a free slot that the last claim might have used had it been offered. `free` is below 0
+    while more jobs run than there are slots from now on.
     """
 
     def __init__(self, total: int, handlers: Iterable[Handler], processes: int) -> None:
         self.total = total
         self.free = total
         self.opened = asyncio.Event()
+        self._peak = 0
         self._gates: dict[str, list[_Gate]] = {}
         process_gate = _Gate(processes)
         for handler in handlers:
@@ -53,6 +55,7 @@ class Slots:
 
     def take(self, type: str) -> None:
         self.free -= 1
+        self._peak = max(self._peak, self.total - self.free)
         for gate in self._gates.get(type, ()):
             gate.free -= 1
             gate.offered -= 1
@@ -69,3 +72,16 @@ class Slots:
             # The claim used all it was offered, so more may be waiting.
             if gate.offered <= 0:
                 self.opened.set()
+
+    def resize(self, total: int) -> None:
+        """Have so many slots from now on. Those that are taken beyond that go as their jobs end."""
+        was_full = self.free <= 0
+        self.free += total - self.total
+        self.total = total
+        if was_full and self.free > 0:
+            self.opened.set()
+
+    def take_peak(self) -> int:
+        """How many slots were taken at once, at most, since this was last asked."""
+        peak, self._peak = self._peak, self.total - self.free
+        return peak

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from gopher_node.durations import parse_duration
 from gopher_node.errors import Fail, HandlerSignal, Retry
-from gopher_node.job import JobError, NewJob, RetryPolicy
+from gopher_node.job import JobError, NewJob, RetryPolicy, names_of_class
 from gopher_node.worker.outcome import Completed, Failed, Outcome, Retried
 
 MAX_RESULT_BYTES = 1024 * 1024
@@ -46,14 +46,19 @@ def raised(error: BaseException, errors: int, policy: RetryPolicy) -> Outcome:
     except BaseException:
         # The attributes of an exception, and its text, are the handler's code.
         told = JobError("exception", f"The handler raised a {type(error).__name__} that cannot be read.")
-        return Failed(told) if isinstance(error, Fail) else Retried(told, policy.delay(errors + 1))
+        return Failed(told) if isinstance(error, Fail) else again(told, errors, policy, names_of_class(type(error)))
+
+
+def again(error: JobError, errors: int, policy: RetryPolicy, names: Iterable[str]) -> Outcome:
+    """What becomes of a run that ended in an error which has these names, as the policy says."""
+    return Retried(error, policy.delay(errors + 1)) if policy.retries(names) else Failed(error)
 
 
 def _judged(error: BaseException, errors: int, policy: RetryPolicy) -> Outcome:
     if isinstance(error, Fail):
         return Failed(_signal(error.code, error))
     if not isinstance(error, Retry):
-        return Retried(_exception(error), policy.delay(errors + 1))
+        return again(_exception(error), errors, policy, names_of_class(type(error)))
     if error.after is None:
         return Retried(_signal(error.code, error), policy.delay(errors + 1))
     try:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 from gopher_node.errors import GopherError, SettingError
-from gopher_node.handlers import Handler, JobContext, Registry
+from gopher_node.handlers import Handler, Registry
 from gopher_node.job import Lease, RetryPolicy
 from gopher_node.settings import Settings
 from gopher_node.store import Pool, Store
 from gopher_node.telemetry import Events, get_logger
 from gopher_node.telemetry.logs import bind_job
+from gopher_node.worker.adaptive import Adaptive, SlotKeeper
 from gopher_node.worker.claim import Claimer
+from gopher_node.worker.contexts import Contexts
 from gopher_node.worker.loop_watch import LoopWatch
 from gopher_node.worker.outcome import Completed, Outcome, Released, describe
 from gopher_node.worker.perform import broken_off, perform
@@ -28,6 +29,7 @@ from gopher_node.worker.session import NodeSession
 from gopher_node.worker.settle import Settler
 from gopher_node.worker.slots import Slots
 from gopher_node.worker.status import WorkerStatus
+from gopher_node.worker.tasks import break_task, first
 from gopher_node.worker.threads import Threads
 from gopher_node.worker.verdict import raised
 
@@ -43,7 +45,11 @@ stop it, this stays within the store's hard deadline, which comes 30 s after the
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How many seconds each may take: a coroutine to heed a stop, the same in a drain, and the store at its end."""
+    """
+    How many seconds each may take: a coroutine to heed its timeout, the same in a drain, and the store at its end.
+
+    A cancel is heeded within the setting `cancel_grace`.
+    """
 
     stop: float = 5.0
     release: float = 0.5
@@ -86,11 +92,15 @@ class Worker:
         self._handlers = _handlers(registry, wished.types)
         self._threads = Threads()
         self._progress = ProgressReports(store, partial(self._stop, why=Stop.CANCEL))
+        self._contexts = Contexts(store, registry, settings, self._state, self._progress.put)
         self._processes = Processes(settings, node, self._begin, self._progress.put)
-        self._slots = Slots(wished.concurrency, self._handlers.values(), self._processes.limit)
+        fewest, most = wished.slots
+        self._slots = Slots(fewest, self._handlers.values(), self._processes.limit)
         self._settler = Settler(store, events)
-        self._most_unsettled = UNSETTLED_PER_SLOT * wished.concurrency
+        self._most_unsettled = UNSETTLED_PER_SLOT * most
         self._watch = LoopWatch(self._type_of, events.loop_blocked)
+        keeper = SlotKeeper(Adaptive(fewest, most), self._slots, self._watch, self._has_room)
+        self._keepers = [keeper] if wished.concurrency == "auto" else []
         self._session = NodeSession(store, store_url, node, wished.lease, events, self._cancel)
         timeouts = {type: handler.timeout for type, handler in self._handlers.items() if handler.timeout is not None}
         pool = Pool.of(self._handlers)
@@ -118,7 +128,8 @@ class Worker:
             async with asyncio.TaskGroup() as group:
                 background = [group.create_task(self._heed(stop))]
                 if await self._open_session():
-                    parts = (self._session.run(), self._progress.run(), self._watch.run(), self._claimer.run())
+                    parts = [self._session.run(), self._progress.run(), self._watch.run()]
+                    parts += [*(keeper.run() for keeper in self._keepers), self._claimer.run()]
                     background += [group.create_task(part) for part in parts]
                     # A claim under way may bring jobs that have to be handed back.
                     self._await(background[-1])
@@ -183,20 +194,8 @@ class Worker:
         timeout = job.timeout_ms / 1000 if job.timeout_ms is not None else handler.timeout
         if timeout is None:
             timeout = self._settings.worker.job_timeout
-        run = Run(lease, handler, timeout, handler.retry or self._policy, loop.time())
-        run.context = JobContext(
-            job_id=job.id,
-            type=job.type,
-            settings=self._settings,
-            attempt=job.attempt,
-            max_retries=job.max_retries,
-            group=job.group,
-            tags=job.tags,
-            token=str(lease.token),
-            state=self._state,
-            registry=self._registry,
-            on_progress=partial(self._progress.put, run),
-        )
+        run = Run(lease, handler, timeout, job.options.retry or handler.retry or self._policy, loop.time())
+        run.context = self._contexts.of(run)
         self._slots.take(job.type)
         self._runs.add(run)
         self._pending.add(run)
@@ -247,10 +246,13 @@ class Worker:
         self._runs.discard(run)
         self._slots.give_back(run.handler.type)
         if self._slots.free == 1:
-            self._room_since = asyncio.get_running_loop().time()
+            self._has_room()
         since = self._stuck.pop(run, None)
         if since is not None:
             self._events.handler_returned_late(run.handler.type, asyncio.get_running_loop().time() - since)
+
+    def _has_room(self) -> None:
+        self._room_since = asyncio.get_running_loop().time()
 
     # Runs that are to end early
 
@@ -261,11 +263,14 @@ class Worker:
 
     def _stop(self, run: Run, why: Stop) -> None:
         if run.stop(why) and why is not Stop.RELEASE:
-            asyncio.get_running_loop().call_later(self._patience.stop, self._give_up, run)
+            grace = self._settings.worker.cancel_grace if why is Stop.CANCEL else self._patience.stop
+            asyncio.get_running_loop().call_later(grace, self._give_up, run)
 
     def _give_up(self, run: Run) -> None:
-        """Settle a run whose coroutine goes on although it was told to stop; its slot stays taken until it ends."""
+        """Settle a run that goes on although it was told to stop; its slot stays taken until its handler ends."""
         if run.performing and not run.decided and run.stopping is not None:
+            if run.leave_thread():
+                return
             self._mark_stuck(run)
             run.decided = True
             loop = asyncio.get_running_loop()
@@ -325,7 +330,7 @@ class Worker:
     async def _open_session(self) -> bool:
         """False if the worker is to stop before the store has answered."""
         opening = asyncio.ensure_future(self._session.open())
-        await _first(opening, self._draining.wait())
+        await first(opening, self._draining.wait())
         if not opening.done():
             opening.cancel()
             return False
@@ -334,13 +339,13 @@ class Worker:
 
     async def _wind_down(self) -> None:
         """Let running jobs finish, hand back those that do not, and bring every outcome to the store."""
-        await _first(self._all_settled(), self._hurry.wait(), timeout=self._settings.worker.shutdown_timeout)
+        await first(self._all_settled(), self._hurry.wait(), timeout=self._settings.worker.shutdown_timeout)
         for run in list(self._runs):
             self._stop(run, Stop.RELEASE)
-        await _first(self._all_settled(), timeout=self._patience.release)
+        await first(self._all_settled(), timeout=self._patience.release)
         for run in list(self._runs):
             self._give_up(run)
-        await _first(self._all_settled(), timeout=self._patience.settle)
+        await first(self._all_settled(), timeout=self._patience.settle)
         if self._settler.unsettled:
             # Their session ends, or is reaped, and they run again.
             self._log.error("outcomes.lost", count=self._settler.unsettled)
@@ -362,7 +367,7 @@ class Worker:
             _, stuck_too = await asyncio.wait(ending, timeout=self._patience.release)
             stuck |= stuck_too
         for task in stuck:
-            _break(task)
+            break_task(task)
         self._threads.close()
         await self._processes.close()
         await self._session.close()
@@ -379,21 +384,3 @@ def _handlers(registry: Registry, wished: list[str] | None) -> dict[str, Handler
         )
     handlers = {type: registry.get(type) for type in (known if wished is None else wished)}
     return {type: handler for type, handler in handlers.items() if handler is not None}
-
-
-def _break(task: asyncio.Task[Any]) -> None:
-    """End a task that swallows every cancel, for a loop that is closed waits for all of its tasks."""
-    task.add_done_callback(lambda task: task.cancelled() or task.exception())
-    coroutine = task.get_coro()
-    assert coroutine is not None
-    with contextlib.suppress(Exception):
-        coroutine.close()
-
-
-async def _first(*awaitables: Awaitable[object], timeout: float | None = None) -> None:
-    """Wait until one of them is done, or for `timeout` seconds. Coroutines among them are cancelled then."""
-    futures = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    await asyncio.wait(futures, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    for future, awaitable in zip(futures, awaitables, strict=True):
-        if future is not awaitable:
-            future.cancel()

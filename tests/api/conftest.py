@@ -169,6 +169,7 @@ async def serve(store: Store, registry: Registry) -> AsyncIterator[Callable[...,
         behind: Store | None = None,
         api_keys: str | None = None,
         webhook_allow: str = "",
+        cancel_grace: float = 10.0,
         **server: Any,
     ) -> Api:
         settings = Settings(
@@ -176,7 +177,7 @@ async def serve(store: Store, registry: Registry) -> AsyncIterator[Callable[...,
             api_keys=api_keys or [],
             webhook={"allow": webhook_allow},
             server=ServerSettings(**{"port": 0, **server}),
-            worker=WorkerSettings(max_retries=2),
+            worker=WorkerSettings(max_retries=2, cancel_grace=cancel_grace),
             log={"level": log_level},
         )
         status, events = Status(), Events()

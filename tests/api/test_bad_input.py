@@ -48,7 +48,7 @@ BODIES = {
     "too many tags": (json.dumps({"type": "mail", "tags": [f"t{n}" for n in range(21)]}).encode(), 422, "out-of-range"),
     "payload over 256 KiB": (payload(b'"' + b"x" * 256 * 1024 + b'"'), 413, "job-too-large"),
     "unknown field": (b'{"type":"mail","state":"completed"}', 422, "unknown-field"),
-    "field of a later release": (b'{"type":"mail","unique_key":"x"}', 422, "unknown-field"),
+    "field of a later release": (b'{"type":"mail","affinity":"x"}', 422, "unknown-field"),
     "retries -1": (b'{"type":"mail","retries":-1}', 422, "out-of-range"),
     "retries 1e9": (b'{"type":"mail","max_retries":1000000000}', 422, "out-of-range"),
     "retries true": (b'{"type":"mail","max_retries":true}', 422, "out-of-range"),

@@ -13,8 +13,10 @@ from gopher_node.api.requests import catalogue as module
 from gopher_node.api.requests.catalogue import Catalogue
 from gopher_node.api.resources.handlers import HandlerListDocument
 from gopher_node.errors import StoreError, StoreUnavailable
+from gopher_node.flow import FlowPolicy
 from gopher_node.handlers import Registry
 from gopher_node.job import NewJob, Priority, new_job_id
+from gopher_node.limits import show_policy
 from gopher_node.reporting import publish
 from gopher_node.store import Store
 from tests.api.conftest import Api
@@ -29,6 +31,7 @@ FLAKY = {
     "max_retries": 0,
     "priority": "low",
     "concurrency": 2,
+    "policy": show_policy(FlowPolicy(max_running=5)),
     "payload_schema": SCHEMA,
 }
 

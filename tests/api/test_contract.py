@@ -44,6 +44,7 @@ BEYOND_SCHEMAS = {
     "invalid-run-at",  # at most a year from now; leap seconds
     "invalid-time",  # leap seconds
     "invalid-duration",  # text that says more than a hundred years
+    "invalid-schedule",  # text that is no cron expression, or no time zone
     "out-of-range",  # text that says more than is allowed here
     "callback-not-allowed",  # depends on the settings
     "invalid-cursor",  # only what was answered before is one
@@ -55,11 +56,13 @@ REQUESTS_BEYOND_SCHEMAS = {
     "json-too-deep",
     "invalid-payload",
     "idempotency-key-reused",
+    "parent-not-found",  # depends_on has ids of what is stored, or names of the same request
+    "dependency-cycle",
     "invalid-idempotency-key",  # a stream has none
 }
 
 # Words that stand where an id may stand too. Another method there is one for the job of that id, which there is not.
-AMBIGUOUS = ("/bulk", "/cancel", "/retry", "/run-now", "/create")
+AMBIGUOUS = ("/bulk", "/cancel", "/retry", "/run-now", "/create", "/preview")
 
 
 @schemathesis.serializer("application/x-ndjson")
@@ -129,6 +132,7 @@ def _make_acceptable(job: dict[str, Any]) -> None:
     """Mend most of what a schema cannot say, so that the job is stored."""
     job["type"] = job.pop("queue", None) or job.get("type") or "elsewhere"
     job.pop("retries", None)
+    job.pop("recurring", None)
     job.pop("callback_url", None)
     if job.get("delay") is not None:
         job.pop("execute_at", None)
@@ -152,7 +156,7 @@ def check(url: str, *, phases: list[str], examples: int) -> tuple[set[str], list
             "continue-on-failure": True,
             "phases": {name: {"enabled": name in phases} for name in ("examples", "coverage", "fuzzing", "stateful")},
             "generation": {"deterministic": True, "max-examples": examples, "no-shrink": True, "database": "none"},
-            "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", 404, 409]}},
+            "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", 404, 409, 429]}},
         }
     )
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)

@@ -195,6 +195,21 @@ class TestHeartbeat:
         assert (asked.status, beat.json["cancel_requested"]) == (202, True)
         assert released.json == {"job_id": lease["job"]["job_id"], "status": "cancelled"}
 
+    async def test_worker_that_ignores_the_cancel_loses_its_lease(self, serve: Callable[..., Awaitable[Api]]) -> None:
+        api = await serve(cancel_grace=0.05)
+        lease = await claim_one(api)
+        await tell(api, lease["token"], "heartbeat")
+        await api.post(f"/api/v1/jobs/{lease['job']['job_id']}/cancel")
+        told: list[bool] = []
+        while (beat := await tell(api, lease["token"], "heartbeat")).status == 200:
+            told.append(beat.json["cancel_requested"])
+
+        assert (beat.status, beat.problem) == (409, "lease-lost")
+        assert set(told) == {True}
+        taken = await api.store.reap_overdue((await api.store.survey()).overdue)
+        job = await job_of(api, lease)
+        assert (taken, job["status"], job["error"]["code"], job["crashes"]) == (1, "cancelled", "cancelled", 0)
+
     async def test_progress_has_a_limit(self, api: Api) -> None:
         lease = await claim_one(api)
         largest = await tell(api, lease["token"], "heartbeat", {"progress": "x" * (64 * 1024 - 2)})

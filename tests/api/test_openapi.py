@@ -116,12 +116,15 @@ def test_tags_are_those_that_are_told(description):
 BESIDE = {
     "Submission": ("POST", "/api/v1/jobs", {"type": "elsewhere"}),
     "Edit": ("PATCH", "/api/v1/jobs/{job_id}", {}),
+    "WorkflowSubmission": ("POST", "/api/v1/workflows", {"jobs": [{"type": "elsewhere"}]}),
     "JobIds": ("POST", "/api/v1/dead-letters/retry", {}),
     "Claim": ("POST", "/api/v1/leases", {"types": ["nothing"]}),
     "Heartbeat": ("POST", "/api/v1/leases/{token}/heartbeat", {}),
     "Completion": ("POST", "/api/v1/leases/{token}/complete", {}),
     "Failure": ("POST", "/api/v1/leases/{token}/fail", {"error": "Away."}),
     "NewKey": ("POST", "/api/v1/keys", {"name": "shop", "scopes": ["admin"]}),
+    "NewRateLimit": ("POST", "/api/v1/rate-limits/{type}", {"limit": 5}),
+    "QueueEdit": ("PATCH", "/api/v1/queues/{type}", {}),
     "Move": ("PUT", "/jobs/{job_id}/status", {"status": "running"}),
 }
 
@@ -131,6 +134,9 @@ async def _send(api, method, path, content):
     variables = {}
     if "{job_id}" in path:
         variables["job_id"] = await api.submit(type="mine", **({} if method == "PUT" else {"delay": "5m"}))
+    if "{workflow_id}" in path:
+        made = await api.post("/api/v1/workflows", {"jobs": [{"type": "mine"}]})
+        variables["workflow_id"] = made.json["workflow_id"]
     if "{token}" in path:
         await api.submit(type="mine")
         claimed = await api.post("/api/v1/leases", {"types": ["mine"]})
@@ -138,6 +144,11 @@ async def _send(api, method, path, content):
     if "{id}" in path:
         made = await api.post("/api/v1/keys", {"name": "mine", "scopes": ["read"]})
         variables["id"] = made.json["id"]
+    if "{name}" in path:
+        await api.post("/api/v1/recurring", {"name": "mine", "every": "1h", "type": "mine"})
+        variables["name"] = "mine"
+    if "{type}" in path:
+        variables["type"] = "mine"
     if "wait" in content:
         await api.submit(type=content["types"][-1])  # so that nothing is waited for
     answer = await api.call(method, path.format(**variables), json=content)
@@ -173,6 +184,8 @@ async def test_examples_of_fields_are_accepted(serve, model):
     for field, schema in description["components"]["schemas"][model]["properties"].items():
         for example in schema.get("examples", ()):
             others = {} if field == "queue" else beside
+            if field in ("unique_until", "on_duplicate"):
+                others = {**others, "unique_key": "mine"}
             await _send(api, method, path, {**others, field: example})
 
 

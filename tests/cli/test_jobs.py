@@ -51,6 +51,21 @@ def test_every_option_reaches_the_job(at_node: Any, queue: str) -> None:
     assert job["status"] == "scheduled"
 
 
+def test_uniqueness_expiry_and_retries_reach_the_job(at_node: Any, queue: str) -> None:
+    """A twin shows the job that is there; `--retry` is as it is sent, and its log is empty."""
+    said = ("-t", queue, "--unique-key", "a", "--unique-until", "10m", "--ttl", "1h", "--retry", '{"strategy":"fixed"}')
+    job = submitted(at_node, *said)
+    twin = submitted(at_node, *said)
+    refused = at_node("submit", "-t", queue, "--unique-key", "a", "--on-duplicate", "reject")
+    log = at_node("jobs", "log", job["job_id"])
+
+    assert (job["unique_key"], job["retry"]["strategy"], job["expires_at"] > job["created_at"]) == ("a", "fixed", True)
+    assert twin["job_id"] == job["job_id"]
+    assert (refused.code, "unique key" in refused.err) == (1, True)
+    assert (log.code, log.out) == (0, "")
+    assert "--retry" in at_node("submit", "-t", queue, "--retry", "fixed").err
+
+
 @pytest.fixture
 def five_hours_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine whose clock is five hours ahead of UTC."""

@@ -101,7 +101,7 @@ class Either:
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         return lambda *args, **options: self._call(name, *args, **options)
 
-    async def _call(self, name: str, *args: Any, **options: Any) -> Any:
+    async def _call(self, name: str, /, *args: Any, **options: Any) -> Any:
         method = getattr(self.client, name)
         if isinstance(self.client, AsyncClient):
             answer = method(*args, **options)

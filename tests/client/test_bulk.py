@@ -16,6 +16,7 @@ from gopher_node.client import (
     Forbidden,
     InvalidRequest,
     JobExists,
+    QueueFull,
     ServerUnavailable,
     Unauthenticated,
     UnexpectedAnswer,
@@ -58,6 +59,10 @@ class Node:
             return 422, {"type": "/problems/invalid-job", "title": "The job is not valid.", "errors": faults[:100]}
         if any(job["payload"] == "exists" for job in jobs):
             return 409, {"type": "/problems/job-exists", "detail": "There.", "state": "failed"}
+        full = next((place for place, job in enumerate(jobs) if job["type"] == "full"), None)
+        if full is not None:
+            fault = {"pointer": f"/{full}/type", "code": "queue-full", "detail": "Full."}
+            return 429, {"type": "/problems/queue-full", "detail": "No room.", "errors": [fault]}
         self.stored += [job["payload"] for job in jobs]
         return 201, {"items": [{"job_id": job["payload"], "type": "a", "status": "enqueued"} for job in jobs]}
 
@@ -69,6 +74,17 @@ def requests(count: int, **special: str) -> list[Any]:
 @pytest.fixture
 def node(stage: Any) -> Node:
     return Node(stage)
+
+
+async def test_a_full_queue_holds_up_no_other(stage: Any, connect: Any, node: Node) -> None:
+    """All of its jobs are set aside at once, each with the node's own words; those of other types are stored."""
+    mixed: list[Any] = [{"type": "full" if n % 2 else "a", "payload": f"job-{n}"} for n in range(100)]
+
+    results = await connect(stage.url, retries=0).submit_all(mixed)
+
+    assert [type(result.error) for result in results] == [type(None), QueueFull] * 50
+    assert str(results[1].error) == "No room."
+    assert (len(node.stored), node.batches) == (50, [100, 50])
 
 
 @pytest.mark.parametrize("method", ["submit_all", "submit_stream"])

@@ -14,7 +14,7 @@ from gopher_node.client.calls.call import Call
 from gopher_node.client.calls.jobs import Listing
 from gopher_node.client.problems import JobNotFound
 from gopher_node.client.views import Page
-from gopher_node.job import Priority, State
+from gopher_node.job import Priority, RetryPolicy, State
 
 JOB = {"job_id": "7f7a2b1e-6f0e-4d7a-9a55-0d9a9f3ad001", "type": "email", "status": "enqueued"}
 
@@ -50,6 +50,17 @@ def test_a_submit_leaves_to_the_node_what_the_caller_does_not_say() -> None:
         ("retention", "24h", "24h"),
         ("job_id", UUID("7f7a2b1e-6f0e-4d7a-9a55-0d9a9f3ad001"), "7f7a2b1e-6f0e-4d7a-9a55-0d9a9f3ad001"),
         ("callback_url", "https://example.org/ended", "https://example.org/ended"),
+        ("unique_key", "order-17", "order-17"),
+        ("unique_until", timedelta(minutes=10), 600.0),
+        ("on_duplicate", "replace", "replace"),
+        ("expires_at", datetime(2030, 1, 1, tzinfo=UTC), "2030-01-01T00:00:00+00:00"),
+        ("ttl", "1h", "1h"),
+        ("retry", {"strategy": "fixed"}, {"strategy": "fixed"}),
+        (
+            "retry",
+            RetryPolicy(strategy="list", delays=[1, 5], never=[OSError]),
+            {"strategy": "list", "base": 2.0, "cap": 600.0, "factor": 2.0, "delays": [1, 5], "never": ["OSError"]},
+        ),
     ],
 )
 def test_options_are_sent_as_json_has_them(name: str, value: Any, sent: Any) -> None:
@@ -116,6 +127,8 @@ REPEATABLE = {
     "handlers": calls.nodes.handlers(),
     "queue": calls.queues.queue("a"),
     "keys": calls.keys.keys(),
+    "limit": calls.flow.limit("a", {"max_running": 1}),
+    "pause": calls.flow.pause("a", None, None),
     "submit": calls.jobs.submit("a", None, {}),
     "submit-many": calls.jobs.submit_many([]),
     "lease": calls.leases.lease(["a"], 1, 0, None, None),
@@ -133,6 +146,7 @@ NOT_REPEATABLE = {
     "cancel-many": calls.jobs.act_on_many("cancel", {}, all=True),
     "retry-all": next(calls.dead_letters.retry({}, None)),
     "purge": calls.queues.purge("a", None),
+    "reset-breaker": calls.flow.reset_breaker("a"),
     "create-key": calls.keys.create("a", ["read"], None, None),
     "revoke-key": calls.keys.revoke("a"),
     "rotate-key": calls.keys.rotate("a", None),

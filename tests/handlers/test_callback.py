@@ -366,7 +366,7 @@ def test_only_these_are_allowed(url: str) -> None:
 
 def test_retries_outlast_a_day() -> None:
     """On average, by the number that the store gives a callback; a receiver's deploy or outage is shorter."""
-    lua = (Path(callback.__file__).parents[2] / "store" / "lua" / "ending.lua").read_text()
+    lua = (Path(callback.__file__).parents[2] / "store" / "lua" / "attempts.lua").read_text()
     found = re.search(r"CALLBACK_CRASHES = 'job_callback', '2', (\d+), 3", lua)
     assert found is not None
     waits = [min(callback.RETRY.cap, callback.RETRY.base * 2**n) / 2 for n in range(int(found[1]))]

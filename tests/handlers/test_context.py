@@ -175,3 +175,16 @@ def test_follow_ups_are_bounded(ctx: JobContext) -> None:
     heavy.enqueue("big", "x" * 1_000_000)
     with pytest.raises(ValueError, match="1 MiB"):
         heavy.enqueue("big", "x" * 100_000)
+
+
+def test_a_job_can_be_made_to_wait_for_others(ctx: JobContext) -> None:
+    """By the ids that enqueue returns. What could never be meant is an error, as is no workflow."""
+    first = ctx.enqueue("known", {"id": 1}, name="first")
+    ctx.enqueue("known", {"id": 2}, depends_on=[first], on_parent_failure="run")
+
+    assert [(job.options.name, job.options.depends_on) for job in ctx.follow_ups] == [("first", ()), ("", (first,))]
+    assert ctx.follow_ups[1].options.on_parent_failure == "run"
+    for wrong in ({"depends_on": ["first"]}, {"depends_on": first}, {"name": first}, {"workflow": True}):
+        with pytest.raises(ValueError, match=r"depends_on|name|workflow"):
+            ctx.enqueue("other", **wrong)  # pyright: ignore[reportArgumentType]
+    assert len(ctx.follow_ups) == 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 from base64 import b64encode
+from collections.abc import Mapping
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
@@ -17,7 +19,9 @@ from standardwebhooks.webhooks import Webhook
 from gopher_node.errors import Fail, Retry, SettingError
 from gopher_node.handlers import Handler, Registry
 from gopher_node.handlers.builtin.delivery import MAX_ANSWER_BYTES, STATE_NAME, Outgoing
+from gopher_node.handlers.parents import ParentResult
 from gopher_node.handlers.push import MAX_RESULT_BYTES, register_push
+from gopher_node.job import State
 from gopher_node.settings import Settings
 from tests.handlers.conftest import JOB, Node
 from tests.handlers.receiver import Names, Receiver
@@ -72,6 +76,22 @@ async def test_endpoint_is_sent_the_job(pushing: Node, receiver: Receiver) -> No
     assert {message["type"] for message in messages} == {"job.run"}
     sent = datetime.fromisoformat(messages[0]["timestamp"])
     assert abs(datetime.now(UTC) - sent) < timedelta(minutes=1)
+
+
+async def test_endpoint_is_sent_what_the_job_has_waited_for(pushing: Node, receiver: Receiver) -> None:
+    """How each of those jobs ended; of a job that waited for none, nothing is said."""
+
+    def parents() -> Future[Mapping[str, ParentResult]]:
+        told: Future[Mapping[str, ParentResult]] = Future()
+        told.set_result({"fetch": ParentResult(State.COMPLETED, {"n": 1}), "x": ParentResult(State.FAILED, None, {})})
+        return told
+
+    await pushing.call("resize", {}, parents=parents)
+
+    assert receiver.messages()[0]["data"]["parents"] == {
+        "fetch": {"status": "completed", "result": {"n": 1}, "error": None},
+        "x": {"status": "failed", "result": None, "error": {}},
+    }
 
 
 @pytest.mark.parametrize("payload", [None, 0, "text", [], {"deep": [{}]}, 1e300, 2**63])
@@ -326,8 +346,10 @@ async def test_built_in_handler_gives_way() -> None:
         "max_retries": None,
         "priority": None,
         "concurrency": 7,
+        "policy": shown["policy"],
         "payload_schema": {},
     }
+    assert set(shown["policy"].values()) == {None}
     kept = untouched.get("email")
     assert kept is not None
     assert (kept.describe()["mode"], kept.describe()["endpoint"]) == ("async", None)

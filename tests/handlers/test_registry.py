@@ -96,6 +96,7 @@ def test_mode_follows_from_the_function() -> None:
         ("x", synchronous, {"max_retries": -1}, "from 0 to 1,000"),
         ("x", synchronous, {"max_retries": "3"}, "max_retries of the handler x must be a whole number"),
         ("x", synchronous, {"concurrency": 0}, "from 1 to 10,000"),
+        ("x", synchronous, {"retry": "30s"}, "retry of the handler x must be a RetryPolicy"),
         ("x", synchronous, {"run": "thread"}, "run='thread' of the handler x is unknown"),
         ("x", asynchronous, {"run": "process"}, "write `def`"),
         ("x", lambda: None, {"run": "process"}, "top level of a module"),

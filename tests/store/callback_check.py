@@ -19,7 +19,8 @@ NAMES = {"url", "job_id", "type", "status", "attempt", "created", "finished", "r
 def find_wrong_replies(found: Dump, jobs: Jobs) -> Iterator[str]:
     for name, key in found.items():
         if name.startswith("once:") and not (
-            re.fullmatch(r"once:[0-9a-f]{64}", name) and re.fullmatch(r"\d{13} [0-9a-f]{32} .+", key.value)
+            re.fullmatch(r"once:[0-9a-f]{64}", name)
+            and re.fullmatch(r"\d{13} [0-9a-f]{32} .+(\n\d+ \w+ \d+ \d* \S+)*", key.value)
         ):
             yield f"{name}: holds {key.value!r}"
         if name.startswith("reply:") and not re.fullmatch(r"reply:[0-9a-f]{32}", name):

@@ -12,6 +12,12 @@ from typing import Any
 from gopher_node.job import Priority, State
 from gopher_node.store import Store
 from tests.store.callback_check import find_wrong_callbacks, find_wrong_replies
+from tests.store.consistency_breakers import find_wrong_breakers
+from tests.store.consistency_flow import find_wrong_flow
+from tests.store.consistency_options import find_wrong_options
+from tests.store.consistency_recurring import find_wrong_recurring
+from tests.store.consistency_workflows import KINDS as KINDS_OF_WORKFLOWS
+from tests.store.consistency_workflows import find_wrong_workflows, shift
 from tests.store.keyspace import Dump, Key, dump
 
 FINAL = ("completed", "failed", "cancelled")
@@ -26,6 +32,9 @@ KINDS = {
     "payload": "string",
     "result": "string",
     "attempts": "list",
+    "log": "list",
+    "unique": "string",
+    "deadlines": "zset",
     "lane": "zset",
     "due": "zset",
     "blocked": "zset",
@@ -60,6 +69,17 @@ KINDS = {
     "rate": "string",
     "once": "string",
     "reply": "string",
+    "recurring": "hash",
+    "recurring-due": "zset",
+    "recurring-names": "zset",
+    "breaker": "hash",
+    "flow": "hash",
+    "flow-declared": "hash",
+    "flow-set": "hash",
+    "rate-state": "hash",
+    "running": "hash",
+    "breaker-log": "list",
+    **KINDS_OF_WORKFLOWS,
 }
 
 # Answers that are kept to be told again, and tokens that nobody may come for: all that ends by itself.
@@ -108,6 +128,11 @@ class _Examination:
             self.minutes,
             self.of_keys,
             lambda: self.problems.extend(find_wrong_replies(self.found, self.jobs)),
+            lambda: self.problems.extend(find_wrong_options(self.found, self.jobs)),
+            lambda: self.problems.extend(find_wrong_workflows(self.found, self.jobs)),
+            lambda: self.problems.extend(find_wrong_recurring(self.found, self.jobs)),
+            lambda: self.problems.extend(find_wrong_breakers(self.found, self.jobs)),
+            lambda: self.problems.extend(find_wrong_flow(self.found, self.jobs)),
             lambda: self.problems.extend(find_wrong_callbacks(self.found, self.jobs, self.totals()["submitted"])),
         )
         self.keys()
@@ -138,7 +163,7 @@ class _Examination:
             if KINDS.get(kind) != key.kind:
                 self.say(f"{name}: nothing explains this {key.kind}")
             expires = kind in EXPIRING or name.startswith("session:http-")
-            if key.ttl != -1 and not (expires and colon):
+            if key.ttl != -1 and not (expires and colon) and kind != "unique":
                 self.say(f"{name}: has a time to live")
             if key.ttl == -1 and expires:
                 self.say(f"{name}: stays for ever")
@@ -241,7 +266,7 @@ class _Examination:
         for id, job in self.jobs.items():
             state = job.get("state", "")
             if state in FINAL and "finished" in job:
-                finished = float(job["finished"])
+                finished = float(job["finished"]) + shift(job)
                 for name in (f"final:{state}", f"final:{state}:{job.get('type')}"):
                     by_type.setdefault(name, {})[id] = finished
                 if "retention" in job and state != "failed":
@@ -266,13 +291,9 @@ class _Examination:
             priority, type, group = rest.split(":", 2)
             lanes.setdefault((priority, type), set()).add(group)
         groups: dict[tuple[str, str], set[str]] = {}
-        turn = float(self.value("turn", 0))
         for rest, key in self.under("groups"):
             priority, _, type = rest.partition(":")
             groups[priority, type] = set(key.value)
-            for group, score in key.value.items():
-                if score > turn:
-                    self.say(f"groups:{rest}: {group} has turn {score}, and the last given was {turn}")
         self.same("groups of the lanes", groups, lanes)
         named = {level: found - {""} for level, found in lanes.items() if found - {""}}
         listed: dict[tuple[str, str], set[str]] = {}

@@ -9,6 +9,7 @@ from gopher_node.job import Job, NewJob, Priority, State
 from gopher_node.store import Retention
 
 PRUNED = frozenset({State.COMPLETED, State.CANCELLED})
+CANCEL_GRACE_MS = 5000
 
 
 @dataclass
@@ -77,9 +78,13 @@ class Model:
         life.deadline_ms = min(self.now_ms + lease_ms, life.hard_deadline_ms) if lease_ms else life.hard_deadline_ms
         return life
 
-    def heartbeat(self, life: Life, lease_ms: int | None) -> int:
-        """When the lease ends from now on."""
+    def heartbeat(self, life: Life, lease_ms: int | None) -> int | None:
+        """When the lease ends from now on. None: its worker was told of a cancel, and has not heeded it in time."""
         if life.lease_ms:
+            if life.cancel and self.now_ms >= life.hard_deadline_ms:
+                return None
+            if life.cancel:
+                life.hard_deadline_ms = min(life.hard_deadline_ms, self.now_ms + CANCEL_GRACE_MS)
             life.lease_ms = lease_ms or life.lease_ms
             life.deadline_ms = min(self.now_ms + life.lease_ms, life.hard_deadline_ms)
             life.heard, life.unheard = True, 0
@@ -121,7 +126,9 @@ class Model:
         """Their leases ended. Of those that were never heard of, a few in a row are only released."""
         for life in lives:
             unheard = life.unheard
-            if not life.lease_ms or life.heard:
+            if life.cancel and life.heard and life.deadline_ms >= life.hard_deadline_ms:
+                self._back(life, None)  # it ignored the cancel that its heartbeats told it
+            elif not life.lease_ms or life.heard:
                 self.crash([life])
             elif unheard < life.job.max_crashes:
                 life.unheard += 1

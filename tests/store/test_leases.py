@@ -290,6 +290,48 @@ async def test_a_cancel_reaches_the_worker(store: Store, end: str) -> None:
     assert (found.state, found.crashes) == (State.COMPLETED if end == "complete" else State.CANCELLED, 0)
 
 
+@pytest.mark.parametrize("ends", ["by itself", "with the run's time"])
+async def test_a_worker_that_ignores_its_cancel_loses_the_lease(store: Store, ends: str) -> None:
+    """From the first heartbeat that tells of it, a run has the grace; then its lease is gone, reaper or not."""
+    now = await time(store)
+    job = NewJob(type=TYPE, timeout_ms=None if ends == "by itself" else 5000)
+    await store.submit(job)
+    lease = await lease_one(store, lease=10.0, grace=0.0, now=now)
+    await store.cancel(job.id)
+    last = now + (9000 if ends == "by itself" else 5000)
+
+    for at in (3000, 3000, 4000, 4999):
+        beats = [Beat(lease, lease=60.0)]
+        (beaten,) = await store.leases.heartbeat(beats, cancel_grace=6.0, now=now + at)
+        assert beaten == Beaten(last, True)
+    assert await beat(store, lease, last) is None
+    before = await dump(store)
+    assert await beat(store, lease, last) is None
+    assert differences(before, await dump(store)) == []
+    assert await lapse(store, last - 1) == 0
+    assert await lapse(store, last) == 1
+    assert await lapse(store, last) == 0
+
+    found = await store.get(job.id)
+    message = "The worker went on although the job was cancelled, and lost its lease."
+    assert (found.state, found.crashes, story(found)) == (State.CANCELLED, 0, [("cancelled", message)])
+    assert (found.error or {})["code"] == "cancelled"
+    assert await store.complete(lease) is None
+
+
+async def test_a_completion_beats_a_cancel_until_the_lease_is_taken(store: Store) -> None:
+    """Past the grace the run may still complete, as long as nobody has taken its job back."""
+    now = await time(store)
+    await store.submit(NewJob(type=TYPE))
+    lease = await lease_one(store, now=now)
+    await store.cancel(lease.job.id)
+    await store.leases.heartbeat([Beat(lease)], cancel_grace=1.0, now=now)
+    assert await beat(store, lease, now + 1000) is None
+
+    assert await store.complete(lease) is State.COMPLETED
+    assert await lapse(store, now + 1_000_000) == 0
+
+
 # Beside nodes
 
 

@@ -83,6 +83,7 @@ RUNNING = ("processing", "leased", "cancelling")
 HELD = ("processing", "leased")
 ENDED = ("completed", "failed", "cancelled")
 QUEUED = ("scheduled", "enqueued")
+EDITED = {"absent": ("absent", JobNotFound), "blocked": ("blocked", Job)}
 
 
 def many(
@@ -139,17 +140,17 @@ OPERATING = {
     "edit the priority": Row(
         lambda store, life: store.edit(life.id, priority=Priority.HIGH),
         otherwise=InvalidState,
-        changes={"absent": ("absent", JobNotFound), **{state: (state, Job) for state in QUEUED}},
+        changes={"absent": ("absent", JobNotFound), **{state: (state, Job) for state in WAITING}},
     ),
     "edit, due later": Row(
         lambda store, life: store.edit(life.id, delay_ms=60_000),
         otherwise=InvalidState,
-        changes={"absent": ("absent", JobNotFound), **dict.fromkeys(QUEUED, ("scheduled", Job))},
+        changes={**EDITED, **dict.fromkeys(QUEUED, ("scheduled", Job))},
     ),
     "edit, due at once, of the lowest priority": Row(
         lambda store, life: store.edit(life.id, due_ms=1, priority=Priority.LOW),
         otherwise=InvalidState,
-        changes={"absent": ("absent", JobNotFound), **dict.fromkeys(QUEUED, ("enqueued", Job))},
+        changes={**EDITED, **dict.fromkeys(QUEUED, ("enqueued", Job))},
     ),
     "run now": Row(
         lambda store, life: store.run_now(life.id),

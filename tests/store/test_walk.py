@@ -15,7 +15,7 @@ from gopher_node.store import Beat, Beaten, JobFilter, Overdue, Pool, Retention,
 from tests.store.conftest import OpenStore
 from tests.store.consistency import find_problems
 from tests.store.keyspace import dump
-from tests.store.model import Life, Model
+from tests.store.model import CANCEL_GRACE_MS, Life, Model
 from tests.store.operator_steps import TYPES, OperatorSteps
 from tests.store.test_told_twice import Echo
 
@@ -173,10 +173,12 @@ class Walk(OperatorSteps):
         running = {life.nonce for life in held}
         stale = [Beat(Token(*lease)) for lease in self.leases if lease[2] not in running][-1:]
 
-        beaten = await self.store.leases.heartbeat([*beats, *stale], now=self.now)
+        told = [*beats, *stale]
+        beaten = await self.store.leases.heartbeat(told, cancel_grace=CANCEL_GRACE_MS / 1000, now=self.now)
 
         length_ms = None if length is None else round(length * 1000)
-        renewed = [Beaten(self.model.heartbeat(life, length_ms), life.cancel) for life in lives]
+        ends = [self.model.heartbeat(life, length_ms) for life in lives]
+        renewed = [None if end is None else Beaten(end, life.cancel) for end, life in zip(ends, lives, strict=True)]
         assert beaten == renewed + [None] * len(stale)
 
     async def count_error(self) -> None:

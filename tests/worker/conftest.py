@@ -38,7 +38,7 @@ class Bench:
     )
 
     def settings(self, **worker: Any) -> Settings:
-        quick = {"retry_base": 0.0, "shutdown_timeout": 5.0}
+        quick = {"retry_base": 0.0, "shutdown_timeout": 5.0, "cancel_grace": 5.0}
         return Settings(data_dir=self.folder, worker={**quick, **worker})  # pyright: ignore[reportArgumentType]
 
     def build(self, *, store: Store | None = None, patience: Patience | None = None, **worker: Any) -> Worker:

@@ -57,3 +57,19 @@ def leave() -> None:
 
 def refuse() -> None:
     raise ValueError("no")
+
+
+def add_up(ctx: JobContext) -> dict[str, Any]:
+    parents = ctx.parents_sync()
+    return {"sum": 8 + parents["step2"].result["sum"], "workflow": ctx.workflow_id}
+
+
+def write_log(ctx: JobContext) -> None:
+    for n in range(300):
+        ctx.log(f"line {n}")
+    ctx.progress(0.5)
+    ctx.log("last", level="error")
+
+
+def raise_one(kind: str) -> None:
+    raise {"IndexError": IndexError, "KeyError": KeyError, "ValueError": ValueError}[kind]("it went wrong")

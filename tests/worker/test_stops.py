@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import pytest
 from gopher_node.errors import Fail
 from gopher_node.handlers import JobContext
 from gopher_node.job import Job, State
-from gopher_node.worker import Patience
 
 from . import in_process
 from .conftest import Bench, Gate, lives, pid_from, until_gone
@@ -259,6 +259,52 @@ async def test_running_thread_is_told_of_its_cancel(bench: Bench, gate: Gate, he
     assert state is (await bench.finished(id)).state
 
 
+async def test_coroutine_that_ignores_its_cancel_loses_its_job(bench: Bench) -> None:
+    """Past the grace the job ends cancelled without its coroutine, whose slot is stuck until that returns."""
+    started, finish = asyncio.Event(), asyncio.Event()
+
+    @bench.registry.handler("deaf")
+    async def deaf() -> None:
+        started.set()
+        while not finish.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await finish.wait()
+
+    worker = bench.start(concurrency=1, cancel_grace=0.05)
+    id = await bench.submit("deaf")
+    await started.wait()
+    await bench.store.cancel(id)
+    job = await bench.finished(id)
+
+    assert (job.state, code_of(job), worker.status().stuck) == (State.CANCELLED, "cancelled", 1)
+    finish.set()
+    await bench.events.until_reported("handler_returned_late")
+    assert (worker.status().busy, worker.status().stuck) == (0, 0)
+
+
+async def test_thread_that_ignores_its_cancel_loses_its_job(bench: Bench, gate: Gate) -> None:
+    """Past the grace the job ends cancelled without its thread, whose slot is stuck until that returns."""
+
+    @bench.registry.handler("deaf")
+    def deaf(ctx: JobContext) -> str:
+        gate.wait()
+        return "too late"
+
+    worker = bench.start(concurrency=1, cancel_grace=0.05)
+    id = await bench.submit("deaf")
+    await gate.entered.wait()
+    await bench.store.cancel(id)
+    job = await bench.finished(id)
+    await bench.events.until_reported("slot_stuck")
+
+    assert (job.state, code_of(job)) == (State.CANCELLED, "cancelled")
+    assert (worker.status().busy, worker.status().stuck) == (1, 1)
+    gate.opened.set()
+    await bench.events.until_reported("handler_returned_late")
+    assert (worker.status().busy, worker.status().stuck) == (0, 0)
+    assert (await bench.store.get(id)).state is State.CANCELLED
+
+
 async def test_running_process_is_killed_when_its_job_is_cancelled(bench: Bench, pipe: Path) -> None:
     """A handler in a process is killed by a cancel, and its job ends cancelled."""
     bench.registry.handler("spin", run="process")(in_process.spin)
@@ -316,7 +362,7 @@ async def test_second_stop_changes_nothing(bench: Bench) -> None:
                 cancels.append("second")
             raise
 
-    bench.start(patience=Patience(stop=0.5))
+    bench.start(cancel_grace=0.5)
     id = await bench.submit("slow")
     await started.wait()
     await bench.store.cancel(id)

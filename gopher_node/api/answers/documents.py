@@ -13,6 +13,7 @@ Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}, example
 Status = TypeAliasType(
     "Status", Literal["scheduled", "enqueued", "blocked", "processing", "completed", "failed", "cancelled"]
 )
+WorkflowStatus = TypeAliasType("WorkflowStatus", Literal["running", "completed", "failed", "cancelled"])
 Priority = TypeAliasType("Priority", Literal["urgent", "high", "normal", "low"])
 PriorityNumber = TypeAliasType("PriorityNumber", Literal[1, 2, 3, 4])
 Durability = TypeAliasType("Durability", Literal["fsync", "replica", "memory", "unknown"])
@@ -49,6 +50,19 @@ class AttemptDocument(Document):
     error: ErrorDocument | None = None
 
 
+class RetryDocument(Document):
+    """When a job is tried again after an error."""
+
+    strategy: Literal["exponential", "fixed", "linear", "list"]
+    base: Seconds
+    cap: Seconds
+    factor: float
+    delays: list[Seconds] | None
+    jitter: bool
+    only: list[str] | None
+    never: list[str] | None
+
+
 class JobDocument(Document):
     """A job, as it is at the time of the answer."""
 
@@ -66,6 +80,18 @@ class JobDocument(Document):
     retention: Seconds | None = Field(description="Seconds for which it is kept; null if the node decides.")
     tags: list[str]
     callback_url: str | None = Field(description="Where its end is told, without the address's credentials and query.")
+    name: str | None = Field(
+        description="What it is called in its request, its workflow and by those that wait for it."
+    )
+    workflow_id: str | None = Field(description="The workflow that it is a part of.")
+    unique_key: str | None = Field(description="A name that only one job of its type bears at a time.")
+    expires_at: Moment | None = Field(description="When it may no longer start.")
+    retry: RetryDocument | None = Field(description="When it is tried again after an error, if it said so itself.")
+    depends_on: list[str] = Field(description="The ids of the jobs that have to end first.")
+    on_parent_failure: Literal["skip", "fail", "run"] | None = Field(
+        description="What becomes of it if one of those does not complete; null if it waits for none."
+    )
+    recurring: str | None = Field(description="The recurring job that brought it, by name.")
     created_at: Moment
     execute_at: Moment | None = Field(description="When it is due, if it was not at once.")
     started_at: Moment | None = Field(description="When its last run began.")
@@ -142,10 +168,14 @@ class ProblemDocument(BaseModel):
     detail: str
     instance: str = Field(description="The request's id, under which the node's log has more.")
     errors: list[FaultDocument] | None = Field(None, description="All that is wrong, up to a hundred things.")
-    state: Status | None = Field(None, description="The state of the job that does not allow this.")
+    state: Status | WorkflowStatus | None = Field(
+        None, description="The state of the job or workflow that does not allow this."
+    )
     limit: int | None = Field(None, description="The most that is taken.")
     offset: int | None = Field(None, description="The byte of the body that cannot be read.")
     outcome: Literal["not-done", "unknown"] | None = Field(
         None, description="Of errors of the node: whether what was asked may have been done."
     )
     scope: str | None = Field(None, description="The scope that the key lacks.")
+    job_id: JobId | None = Field(None, description="The job that bears the unique key.")
+    cycle: list[str] | None = Field(None, description="The jobs that wait for each other, by name or id.")

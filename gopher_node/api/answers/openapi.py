@@ -36,10 +36,13 @@ TAGS = {
         "Submit jobs, look at them, wait for them, and act on one or on many.",
         ("submitting", "jobs", "selections"),
     ),
-    "events": ("Follow a job as it changes.", ("events",)),
+    "events": ("Follow a job as it changes, and read what its runs say.", ("events", "logs")),
+    "workflows": ("Jobs that wait for each other, and what follows when all of them have ended.", ("workflows",)),
+    "recurring jobs": ("Jobs that come again and again, by a cron expression or an interval.", ("recurring",)),
     "dead letters": ("Jobs that failed for good, until they are run once more or deleted.", ("dead_letters",)),
     "leases": ("For workers in any language: claim jobs, and say how each run ended.", ("leases", "lease_batches")),
     "queues": ("The jobs of each type, and who runs them.", ("queues", "handlers")),
+    "flow": ("How fast the jobs of each type may go, and what holds them back.", ("rate_limits", "breakers")),
     "operations": ("How the nodes and their workers fare.", ("nodes", "stats")),
     "keys": ("API keys, as the store holds them.", ("keys",)),
     "health": ("For probes, load balancers and people.", ("health",)),
@@ -47,6 +50,8 @@ TAGS = {
     OLDER: ("Addresses that other job servers have, for those who come from there.", ("aliases",)),
 }
 """The groups in which endpoints are told, each with what it is about and the modules that it is made of."""
+
+_TAG_OF = {module: name for name, (_, modules) in TAGS.items() for module in modules}
 
 ANYWHERE = (
     "bad-request",
@@ -90,6 +95,10 @@ VARIABLES: dict[str, dict[str, Any]] = {
         "description": "The job's id.",
         "schema": {"type": "string", "format": "uuid"},
     },
+    "workflow_id": {
+        "description": "The workflow's id.",
+        "schema": {"type": "string", "format": "uuid"},
+    },
     "type": {
         "description": "The type of the jobs.",
         "schema": {"type": "string", "pattern": schema_pattern(TYPE_NAME), "examples": ["email"]},
@@ -121,11 +130,15 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
     "WWW-Authenticate": {"description": "How to show a key, or the scope that it lacks.", "schema": {"type": "string"}},
     "Location": {
-        "description": "Where to go on: of a job that was stored, its address.",
+        "description": "Where to go on: of a job or workflow that was stored, its address.",
         "schema": {"type": "string", "examples": ["/api/v1/jobs/b3864208-5177-41ad-8fa2-451fed8ec84f"]},
     },
     "Idempotency-Replayed": {
         "description": "That this is the answer of an earlier request with the same key.",
+        "schema": {"type": "string", "const": "true"},
+    },
+    "Job-Existing": {
+        "description": "That a job which was there before is the answer, or among the answers.",
         "schema": {"type": "string", "const": "true"},
     },
     "Gopher-Lease": {
@@ -168,7 +181,7 @@ def describe(endpoints: Iterable[Endpoint], base_path: str = "") -> dict[str, An
 
 
 def _tag(endpoint: Endpoint) -> str:
-    return next(name for name, (_, modules) in TAGS.items() if endpoint.module in modules)
+    return _TAG_OF[endpoint.module]
 
 
 def _add_schemas(spec: Any, endpoints: Sequence[Endpoint]) -> Schemas:

@@ -11,7 +11,7 @@ from typing import Any
 from gopher_node.api.answers.openapi import GENERAL
 from gopher_node.api.answers.problem_kinds import KINDS, Kind
 
-TOLD_HEADERS = ("Location", "Idempotency-Replayed", "Gopher-Lease")
+TOLD_HEADERS = ("Location", "Idempotency-Replayed", "Job-Existing", "Gopher-Lease")
 """Of the headers of answers, those that not all have."""
 METHODS = ("get", "post", "put", "patch", "delete")
 

@@ -100,6 +100,16 @@ KINDS: Mapping[str, Kind] = {
         "This is no lease's token.",
         "Send the token as the claim answered it.",
     ),
+    "breaker-not-found": Kind(
+        404,
+        "The type has no circuit breaker.",
+        "GET /api/v1/breakers lists those there are. A type has one if a handler, the settings or an operator say so.",
+    ),
+    "recurring-not-found": Kind(
+        404,
+        "There is no such recurring job.",
+        "GET /api/v1/recurring lists those there are, by their names.",
+    ),
     "handler-not-found": Kind(
         404,
         "No node has a handler for this type.",
@@ -109,6 +119,11 @@ KINDS: Mapping[str, Kind] = {
         404,
         "There is no such node.",
         "GET /api/v1/nodes lists the nodes. One that has not reported for a minute is forgotten.",
+    ),
+    "workflow-not-found": Kind(
+        404,
+        "There is no such workflow.",
+        "No workflow has this id. It may have outlived its retention: GET /api/v1/workflows lists those there are.",
     ),
     "method-not-allowed": Kind(
         405,
@@ -138,11 +153,39 @@ KINDS: Mapping[str, Kind] = {
         "This key belongs to the node's settings.",
         "It is named by the setting GOPHER_API_KEYS. Change that, and restart the nodes.",
     ),
+    "recurring-exists": Kind(
+        409,
+        "Another recurring job has this name.",
+        "Nothing was stored. GET /api/v1/recurring/NAME shows it, PATCH changes it. For another recurring "
+        "job, choose another name.",
+    ),
+    "recurring-changed": Kind(
+        409,
+        "Others are changing this recurring job.",
+        "Nothing was changed: several changes were made at the same time, again and again. Send yours again.",
+    ),
     "job-exists": Kind(
         409,
         "A job has this id already.",
         "The job was stored before, and is in the answer's `state`. If that was your own request, whose "
         "answer was lost, all is well. An Idempotency-Key tells a repeat from another request.",
+    ),
+    "duplicate-job": Kind(
+        409,
+        "Another job bears this unique key.",
+        "`job_id` names it, and `state` says where it is. Wait until it has ended, or submit with an `on_duplicate` of "
+        "`existing` to be answered with it. A job that is to be retried needs its key again.",
+    ),
+    "queue-draining": Kind(
+        409,
+        "The queue is being drained.",
+        "Nothing was stored: an operator had the queue take no new jobs. POST /api/v1/queues/TYPE/resume ends that.",
+    ),
+    "workflow-ended": Kind(
+        409,
+        "The workflow has ended.",
+        "A workflow takes jobs while one of its jobs has not ended; the answer names the workflow's state. Begin a new "
+        "one, or submit the job by itself.",
     ),
     "lease-lost": Kind(
         409,
@@ -233,6 +276,13 @@ KINDS: Mapping[str, Kind] = {
         "Times are RFC 3339 with a zone, such as 2027-01-31T08:00:00Z, and at most a year ahead. One in the "
         "past means now.",
     ),
+    "invalid-schedule": Kind(
+        422,
+        "This does not say when to fire.",
+        "A cron expression has five fields: minute, hour, day of month, month and weekday, such as 30 7 * * 1-5; "
+        "or six with seconds in front; or it is one of @hourly, @daily, @weekly, @monthly, @yearly. A time zone has "
+        "a name such as Europe/Berlin. POST /api/v1/recurring/preview tells when a schedule fires.",
+    ),
     "invalid-duration": Kind(
         422,
         "A duration is not valid.",
@@ -248,6 +298,18 @@ KINDS: Mapping[str, Kind] = {
         "A callback may not go there.",
         "Callbacks go to https addresses on the public internet. Whoever operates the node can allow others "
         "with the setting WEBHOOK_ALLOW.",
+    ),
+    "dependency-cycle": Kind(
+        422,
+        "Jobs wait for each other.",
+        "None of them could ever run. `cycle` names them, each before the one that waits for it: take one of these "
+        "names out of a `depends_on`.",
+    ),
+    "parent-not-found": Kind(
+        422,
+        "A job waits for one that does not exist.",
+        "`depends_on` has ids of jobs that are stored, or names of jobs of the same request. A job that has ended may "
+        "have outlived its retention. Nothing was stored.",
     ),
     "idempotency-key-reused": Kind(
         422,
@@ -271,6 +333,12 @@ KINDS: Mapping[str, Kind] = {
         "The key has made too many requests.",
         "Wait as long as Retry-After says. The headers RateLimit-Policy and RateLimit tell the limit and what "
         "is left of it.",
+    ),
+    "queue-full": Kind(
+        429,
+        "The queue is full.",
+        "Nothing was stored: as many jobs of this type wait as its `max_backlog` allows. Try again when some have run.",
+        retry_after=5,
     ),
     "too-many-pools": Kind(
         429,

@@ -13,18 +13,29 @@ from aiohttp.http_exceptions import BadHttpMessage, ContentEncodingError, LineTo
 
 from gopher_node.api.answers.problem_kinds import KINDS
 from gopher_node.errors import (
+    BreakerNotFound,
+    DependencyCycle,
+    DuplicateJob,
     GopherError,
     InvalidState,
     JobExists,
     JobNotFound,
     KeyReused,
     OutcomeUnknown,
+    ParentNotFound,
+    QueueDraining,
+    QueueFull,
+    RecurringChanged,
+    RecurringExists,
+    RecurringNotFound,
     StaleLease,
     StoreFull,
     StoreReadOnly,
     StoreUnavailable,
     TooManyPools,
     UnusableStore,
+    WorkflowEnded,
+    WorkflowNotFound,
 )
 
 Fault = dict[str, str]
@@ -89,6 +100,34 @@ def _of_ours(error: GopherError) -> Problem:
             return Problem("invalid-state", str(error), state=error.state)
         case JobExists():
             return Problem("job-exists", "Nothing was stored: there is a job of this id.", state=error.state)
+        case DependencyCycle():
+            return Problem("dependency-cycle", str(error), cycle=list(error.circle))
+        case DuplicateJob():
+            return Problem("duplicate-job", f"Nothing was done. {error}", job_id=error.id, state=error.state)
+        case ParentNotFound():
+            return Problem("parent-not-found", "Nothing was stored: a job is to wait for one that is not there.")
+        case QueueDraining():
+            return Problem("queue-draining", str(error))
+        case QueueFull():
+            return Problem("queue-full", str(error), limit=error.max_backlog)
+        case BreakerNotFound():
+            return Problem(
+                "breaker-not-found",
+                "Jobs of this type have no circuit breaker. Give the queue one with PATCH, or pause it.",
+            )
+        case WorkflowNotFound():
+            return Problem("workflow-not-found", "No workflow has this id; it may have outlived its retention.")
+        case WorkflowEnded():
+            return Problem("workflow-ended", str(error), state=error.state)
+        case RecurringNotFound():
+            return Problem("recurring-not-found", "No recurring job has this name.")
+        case RecurringExists():
+            return Problem(
+                "recurring-exists",
+                "Nothing was stored: the name is taken, by one with another content. Change that, or take another.",
+            )
+        case RecurringChanged():
+            return Problem("recurring-changed", "Nothing was changed. Try again.", outcome="not-done")
         case StaleLease():
             return Problem("lease-lost", "Stop this run: another worker may have the job.")
         case TooManyPools():

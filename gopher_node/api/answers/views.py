@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 from aiohttp import web
 
-from gopher_node.job import Job, NewJob, Priority, State
+from gopher_node.job import Job, NewJob, Priority, RetryPolicy, State
 from gopher_node.store import Submitted
 
 # Several times faster than an enum's own properties, and this is done for every job.
@@ -55,6 +55,7 @@ def show_submitted(job: NewJob, submitted: Submitted, durability: str) -> dict[s
             retention_ms=job.retention_ms,
             tags=job.tags,
             callback_url=job.callback_url,
+            options=job.options,
         ),
         durability,
     )
@@ -76,6 +77,14 @@ def show_job(job: Job, durability: str) -> dict[str, Any]:
         "retention": _seconds(job.retention_ms),
         "tags": job.tags,
         "callback_url": _show_address(job.callback_url) if job.callback_url else None,
+        "unique_key": job.options.unique and job.options.unique.key,
+        "expires_at": format_time(job.expires_ms),
+        "retry": job.options.retry and show_retry(job.options.retry),
+        "name": job.options.name or None,
+        "workflow_id": job.options.workflow or None,
+        "depends_on": job.options.depends_on,
+        "on_parent_failure": job.options.on_parent_failure if job.options.depends_on else None,
+        "recurring": job.options.recurring or None,
         "created_at": format_time(job.created_ms),
         "execute_at": format_time(job.due_ms),
         "started_at": format_time(job.started_ms),
@@ -87,6 +96,20 @@ def show_job(job: Job, durability: str) -> dict[str, Any]:
         "error": job.error,
         "attempts": _show_attempts(job),
         "durability": durability,
+    }
+
+
+def show_retry(policy: RetryPolicy) -> dict[str, Any]:
+    """In the words in which it is submitted, all of them."""
+    return {
+        "strategy": policy.strategy,
+        "base": policy.base,
+        "cap": policy.cap,
+        "factor": policy.factor,
+        "delays": list(policy.delays) or None,
+        "jitter": policy.jitters,
+        "only": list(policy.only) or None,
+        "never": list(policy.never) or None,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import uuid
 from collections.abc import Sequence
@@ -17,14 +18,18 @@ from gopher_node.api.answers.problems import Fault, Problem
 from gopher_node.api.answers.views import format_time
 from gopher_node.api.http_work.http_workers import End, HttpWorkers
 from gopher_node.api.parts import Parts
+from gopher_node.api.requests.dependencies import resolve
 from gopher_node.api.requests.fields import Delay, duration
 from gopher_node.api.requests.models import Submission, batch_refusal, read_submission
-from gopher_node.errors import GopherError, InvalidState, JobNotFound, StaleLease
+from gopher_node.errors import GopherError, InvalidState, JobNotFound, StaleLease, StoreError
+from gopher_node.handlers.log_lines import Level, log_line
 from gopher_node.job import JobError, NewJob, RetryPolicy, State, Token
 from gopher_node.store import Beat, Beaten
+from gopher_node.store.ordering import parents_first
 
 MAX_RESULT = 1024 * 1024
 MAX_PROGRESS = 64 * 1024
+MAX_LINES = 100
 MAX_FOLLOW_UPS = 100
 MAX_FOLLOW_UP_BYTES = 1024 * 1024
 AT_A_TIME = 50
@@ -80,6 +85,13 @@ FollowUps = Annotated[
 ErrorText = Annotated[JobError, PlainValidator(_parse_error, json_schema_input_type=str | RunError)]
 
 
+class RunLine(_Body):
+    """A line for the job's log."""
+
+    message: str = Field(description="What happened. What is too long is cut.", examples=["17 of 30 pages are done."])
+    level: Level | None = Field(None, description="info unless it is said.")
+
+
 class Heartbeat(_Body):
     """That a run goes on. All of it may be left out."""
 
@@ -91,6 +103,10 @@ class Heartbeat(_Body):
     lease: LeaseTime | None = Field(
         None, description="How long the lease lasts from now on, if not as before.", examples=["30s", 60]
     )
+    log: Annotated[list[RunLine], Field(max_length=MAX_LINES)] | None = Field(
+        None,
+        description=f"Lines for the job's log, up to {MAX_LINES}. A heartbeat that is told again adds them again.",
+    )
 
 
 class Completion(_Body):
@@ -100,7 +116,7 @@ class Completion(_Body):
     follow_ups: FollowUps | None = Field(
         None,
         description=f"Jobs that are stored in the same step: up to {MAX_FOLLOW_UPS}, with at most 1 MiB of payload "
-        "together. Their ids follow from the token, so none has a `job_id`.",
+        "together. Their ids follow from the token, so none has a `job_id`; they may wait for each other by name.",
     )
 
 
@@ -160,11 +176,19 @@ class Desk:
     async def renew(self, told: Sequence[tuple[Token, Heartbeat]]) -> list[dict[str, Any] | Exception]:
         """In one step for all of them; each is answered for itself. Raises StoreError."""
         beats = [_beat(token, heartbeat) for token, heartbeat in told]
-        beaten = iter(await self.parts.store.leases.heartbeat([beat for beat in beats if isinstance(beat, Beat)]))
-        return [
+        leases, grace = self.parts.store.leases, self.parts.settings.worker.cancel_grace
+        real = [beat for beat in beats if isinstance(beat, Beat)]
+        beaten = iter(await leases.heartbeat(real, cancel_grace=grace))
+        answers = [
             beat if isinstance(beat, Problem) else self._renewed(token, next(beaten))
             for (token, _), beat in zip(told, beats, strict=True)
         ]
+        for (token, heartbeat), answer in zip(told, answers, strict=True):
+            if heartbeat.log and not isinstance(answer, Exception):
+                lines = [log_line(line.message, line.level or "info", token.attempt) for line in heartbeat.log]
+                with contextlib.suppress(StoreError):  # the lease is renewed, and that is what counts
+                    await self.parts.store.logs.append(token, lines)
+        return answers
 
     def _renewed(self, token: Token, beaten: Beaten | None) -> dict[str, Any] | Exception:
         if beaten is None:
@@ -184,18 +208,18 @@ class Desk:
         follow_ups = await self._read_follow_ups(token, told.follow_ups or [])
         # Only the very same completion is a repeat: else the answer could name jobs that were never stored.
         said = hashlib.sha256(b"%s\n%s" % (result, orjson.dumps(told.follow_ups or [])))
-        state = await self.parts.store.complete(token, result, follow_ups, mark=said.hexdigest()[:16])
+        ordered = [follow_ups[place] for place in parents_first(follow_ups)]
+        state = await self.parts.store.complete(token, result, ordered, mark=said.hexdigest()[:16])
         self._note(token, "completed", state, {State.COMPLETED})
         return {"job_id": token.job_id, "status": state, "follow_ups": [job.id for job in follow_ups]}
 
     async def fail(self, token: Token, told: Failure) -> dict[str, Any]:
         """Raises Problem and GopherError."""
         store, error = self.parts.store, told.error.encode()
-        if told.retryable is False:
+        if told.retryable is False or (delay := await self._retry_delay(token, told)) is None:
             state = await store.fail(token, error)
             possible = {State.FAILED}
         else:
-            delay = await self._retry_delay(token) if told.retry_after is None else told.retry_after / 1000
             state = await store.retry(token, error, delay)
             possible = {State.FAILED, State.CANCELLED, State.SCHEDULED if delay else State.ENQUEUED}
         self._note(token, "failed", state, possible, told.error)
@@ -252,6 +276,9 @@ class Desk:
                 # In the step that completes the run nobody could be told that the id is taken.
                 detail = "cannot be chosen: the ids of follow-ups follow from the token"
                 faults.append({"pointer": f"/follow_ups/{index}/job_id", "code": "not-allowed", "detail": detail})
+            elif isinstance(job, NewJob) and job.options.unique:
+                detail = "cannot be unique: the step that completes the run could not tell of its twin"
+                faults.append({"pointer": f"/follow_ups/{index}/unique_key", "code": "not-allowed", "detail": detail})
             elif isinstance(job, NewJob):
                 # A completion that is told again names the same jobs.
                 jobs.append(replace(job, id=_follow_up_id(token, index)))
@@ -262,16 +289,21 @@ class Desk:
             faults.append({"pointer": "/follow_ups", "code": "job-too-large", "detail": detail})
         if faults:
             raise batch_refusal(faults)
-        return jobs
+        return resolve(jobs, lambda index: f"/follow_ups/{index}")
 
-    async def _retry_delay(self, token: Token) -> float:
-        """As the policy of the job's type says, else the node's."""
+    async def _retry_delay(self, token: Token, told: Failure) -> float | None:
+        """As the worker says, else the policy of the job, of its type, or the node's. None: there is no other try."""
+        if told.retry_after is not None:
+            return told.retry_after / 1000
         try:
             job = await self.parts.store.get(token.job_id)
         except JobNotFound:
             raise StaleLease from None
         handler, worker = self.parts.registry.get(job.type), self.parts.settings.worker
-        policy = (handler and handler.retry) or RetryPolicy(worker.retry_base, worker.retry_cap)
+        policy = job.options.retry or (handler and handler.retry) or RetryPolicy(worker.retry_base, worker.retry_cap)
+        kind = told.error.kind
+        if not policy.retries({kind, kind.rpartition(".")[2], told.error.code}):
+            return None
         # Never at once, or a repeat, for which the dice fall differently, could not be told from a release.
         return max(0.001, policy.delay(job.errors + 1))
 

@@ -12,10 +12,12 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from gopher_node.errors import StoreError
+from gopher_node.flow import UNLIMITED
 from gopher_node.handlers import Registry
 from gopher_node.handlers.builtin import registry as builtin
 from gopher_node.handlers.context import MAX_RETRIES
 from gopher_node.job import Priority
+from gopher_node.limits import show_policy
 from gopher_node.store.nodes import Nodes
 
 LOOK_EVERY = 10.0
@@ -42,6 +44,7 @@ class Published(BaseModel):
         PlainSerializer(lambda value: None if value is None else value.label),
     ] = None
     concurrency: int | None = None
+    policy: dict[str, Any] = Field(default_factory=lambda: show_policy(UNLIMITED))
     payload_schema: dict[str, Any] = {}
 
 
@@ -76,7 +79,7 @@ class Catalogue:
 
     def _has_own(self, type: str) -> bool:
         handler = self._registry.get(type)
-        return handler is not None and handler is not builtin.get(type)
+        return handler is not None and not handler.is_like(builtin.get(type))
 
     async def ask(self) -> None:
         """Look whether somebody has published more since, at most once a second, and wait a second for it at most."""

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, LiteralString, cast
+from typing import Annotated, Any, Literal, LiteralString, cast
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -15,7 +15,8 @@ from typing_extensions import TypeAliasType
 from gopher_node.api.answers import documents
 from gopher_node.durations import MAX_DURATION, PATTERN, format_duration, parse_duration
 from gopher_node.handlers.context import MAX_RETRIES
-from gopher_node.job import GROUP_NAME, TAG_NAME, TYPE_NAME, Priority
+from gopher_node.job import GROUP_NAME, JOB_ID, TAG_NAME, TYPE_NAME, Priority
+from gopher_node.store.ordering import MAX_PARENTS
 
 MAX_TAGS = 20
 MAX_IDS = 1000
@@ -24,7 +25,6 @@ YEAR_MS = 366 * 86_400_000
 _RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
 )
-JOB_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 _LEVELS = {level.label: level for level in Priority}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -166,6 +166,26 @@ def _parse_tags(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(cast("list[str]", tags)))
 
 
+def _parse_job_name(value: object) -> str:
+    if not isinstance(value, str) or not TYPE_NAME.match(value):
+        said = "must be 1 to 100 letters, digits, dots, dashes or underscores, the first a letter or digit"
+        raise PydanticCustomError("invalid-name", "{said}", {"said": said})
+    if JOB_ID.match(value.lower()):
+        raise PydanticCustomError("invalid-name", "must not look like the id of a job")
+    return value
+
+
+def _parse_parents(value: object) -> tuple[str, ...]:
+    parents = cast("list[object]", value) if isinstance(value, list) else None
+    if parents is None:
+        raise PydanticCustomError("invalid-name", "must be a list of ids or names of jobs")
+    refuse_first(parents, TYPE_NAME, "the id of a job, or the name of one in the same request")
+    if len(parents) > MAX_PARENTS:
+        raise PydanticCustomError("out-of-range", "must be at most {high} jobs", {"high": MAX_PARENTS})
+    named = [parent.lower() if JOB_ID.match(parent.lower()) else parent for parent in cast("list[str]", parents)]
+    return tuple(dict.fromkeys(named))
+
+
 def schema(**told: Any) -> Callable[[Callable[[object], Any]], PlainValidator]:
     """Reads a value with a function, of which the JSON schema is this."""
     return lambda parse: PlainValidator(parse, json_schema_input_type=Annotated[Any, WithJsonSchema(told)])
@@ -191,6 +211,14 @@ Ids = Annotated[
     tuple[str, ...],
     schema(type="array", items={"type": "string", "format": "uuid"}, minItems=1, maxItems=MAX_IDS)(_parse_ids),
 ]
+JobName = Annotated[str, schema(type="string", pattern=schema_pattern(TYPE_NAME))(_parse_job_name)]
+Parents = Annotated[
+    tuple[str, ...],
+    schema(type="array", items={"type": "string", "pattern": schema_pattern(TYPE_NAME)}, maxItems=MAX_PARENTS)(
+        _parse_parents
+    ),
+]
+OnParentFailure = Literal["skip", "fail", "run"]
 CallbackUrl = Annotated[str, schema(type="string", format="uri")(_parse_callback)]
 Tags = Annotated[
     tuple[str, ...],

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Literal
 
 from aiohttp import web
 
@@ -33,7 +32,7 @@ PROBLEMS = ("invalid-idempotency-key", "idempotency-key-reused")
 _KEY = re.compile(r"[!-~]{1,255}\Z")
 
 
-def read_once(request: web.Request, operation: Literal["submit", "bulk"], body: bytes) -> Once | None:
+def read_once(request: web.Request, operation: str, body: bytes) -> Once | None:
     """
     What makes this request one that is done once, or None without a key. Raises Problem.
 

@@ -14,23 +14,38 @@ from gopher_node.api.answers.problems import Fault, Problem, no_such, one_fault,
 from gopher_node.api.requests.catalogue import Published
 from gopher_node.api.requests.fields import (
     MAX_IDS,
+    MAX_PARENTS,
     MAX_TAGS,
     CallbackUrl,
     Delay,
     GroupName,
     Ids,
+    JobName,
     Keep,
     Level,
+    OnParentFailure,
     OwnJobId,
+    Parents,
     Retries,
     RunAt,
     Tags,
     Timeout,
     TypeName,
 )
+from gopher_node.api.requests.policies import (
+    MAX_KEY,
+    Duplicates,
+    RetryRules,
+    UniqueKey,
+    UniqueUntil,
+    conflicts,
+    outlived,
+    unique_of,
+)
+from gopher_node.api.requests.schedules import EXAMPLE, NamedRecurrence
 from gopher_node.handlers import Handler, InvalidPayload, Registry
 from gopher_node.handlers.builtin.addresses import Allowed, callback_refusal
-from gopher_node.job import NewJob, Priority, new_job_id
+from gopher_node.job import JobOptions, NewJob, Priority, new_job_id
 
 MAX_PAYLOAD = 256 * 1024
 MAX_SUGGESTIONS = 3
@@ -114,6 +129,56 @@ class Submission(BaseModel):
         "node allows more.",
         examples=["https://example.org/hooks/jobs"],
     )
+    unique_key: UniqueKey | None = Field(
+        None,
+        description=f"A name, up to {MAX_KEY} characters, that only one job of the type bears at a time.",
+        examples=["order-17"],
+    )
+    unique_until: UniqueUntil | None = Field(
+        None,
+        description="How long it bears the name: until it is `started` or `finished`, or for so long from now on, as "
+        "long as it is kept. Until it is finished unless it is said.",
+        examples=["started", "10m"],
+    )
+    on_duplicate: Duplicates | None = Field(
+        None,
+        description="What happens if another job bears the name: that one is the answer (`existing`, unless another "
+        "is said), or gets this payload and due time as long as it waits (`replace`), or the request is refused "
+        "(`reject`, and `replace` if it waits no longer).",
+    )
+    expires_at: RunAt | None = Field(
+        None,
+        description="When the job is of no use any more (RFC 3339), within a year from now: what has not started by "
+        "then is cancelled. Retries count.",
+    )
+    ttl: Delay | None = Field(
+        None, description="The same as a time from now on; instead of `expires_at`.", examples=["1h"]
+    )
+    retry: RetryRules | None = Field(
+        None, description="When it is tried again after an error, if not as its handler says."
+    )
+    name: JobName | None = Field(
+        None,
+        description="What it is called: in its request, in its workflow, and by the jobs that wait for it.",
+        examples=["resize"],
+    )
+    depends_on: Parents | None = Field(
+        None,
+        description=f"The jobs that have to end first, up to {MAX_PARENTS:,}: their ids, or the names of jobs of the "
+        "same request.",
+    )
+    on_parent_failure: OnParentFailure | None = Field(
+        None,
+        description="What becomes of it if one of those jobs does not complete: it is skipped, which ends it as "
+        "cancelled, fails, or runs all the same. Skipped unless it is said.",
+    )
+    workflow_id: OwnJobId | None = Field(None, description="The workflow, still running, that it is a part of.")
+    recurring: NamedRecurrence | None = Field(
+        None,
+        description="That it recurs, and when: such jobs come until this is paused or deleted at /api/v1/recurring. "
+        "The answer is the job of the first time, which is scheduled. The same request again makes no other one.",
+        examples=[{"cron_expression": EXAMPLE}],
+    )
 
 
 class Edit(BaseModel):
@@ -180,6 +245,8 @@ def read_submission(
     callback = given.get("callback_url")
     if isinstance(callback, str) and (refused := callback_refusal(callback, allow)):
         faults.append({"pointer": "/callback_url", "code": "callback-not-allowed", "detail": refused})
+    if submission is not None and not faults:
+        faults += outlived(submission.execute_at, submission.delay, submission.expires_at, submission.ttl)
     if faults or submission is None:
         return faults
     return _new_job(submission, content, elsewhere or handler, max_retries)
@@ -209,6 +276,21 @@ def _new_job(
         max_retries=default_retries if retries is None else retries,
         retention_ms=submission.retention,
         tags=submission.tags or (),
+        options=_options(submission),
+    )
+
+
+def _options(submission: Submission) -> JobOptions:
+    """What few jobs have."""
+    return JobOptions(
+        unique=unique_of(submission.unique_key, submission.unique_until, submission.on_duplicate),
+        expires_ms=submission.expires_at,
+        ttl_ms=submission.ttl,
+        retry=None if submission.retry is None else submission.retry.policy(),
+        depends_on=submission.depends_on or (),
+        on_parent_failure=submission.on_parent_failure or "skip",
+        workflow=submission.workflow_id or "",
+        name=submission.name or "",
     )
 
 
@@ -221,7 +303,9 @@ def _conflicts(given: dict[str, Any]) -> list[Fault]:
             faults.append(_conflict(other, f"is another word for {one}, which says something else"))
     if given.get("delay") is not None and given.get("execute_at") is not None:
         faults.append(_conflict("delay", "cannot stand beside execute_at"))
-    return faults
+    if given.get("recurring") is not None:
+        faults.append(_conflict("recurring", "is for a job that is submitted alone, at /api/v1/jobs"))
+    return faults + conflicts(given)
 
 
 def _conflict(field: str, detail: str) -> Fault:

@@ -14,8 +14,17 @@ from gopher_node.api.answers.views import format_time
 from gopher_node.api.middleware import REQUEST_ID, explain
 from gopher_node.api.parts import PARTS, Parts
 from gopher_node.api.requests.bodies import broken_body, check_encoding, parse_json
+from gopher_node.api.requests.dependencies import alone, resolve
 from gopher_node.api.requests.models import read_submission, refusal
-from gopher_node.errors import JobExists
+from gopher_node.errors import (
+    DuplicateJob,
+    JobExists,
+    ParentNotFound,
+    QueueDraining,
+    QueueFull,
+    WorkflowEnded,
+    WorkflowNotFound,
+)
 from gopher_node.job import NewJob
 from gopher_node.store import Submitted
 
@@ -28,6 +37,9 @@ MAX_STEP_BYTES = 1024 * 1024
 SLICE = 50
 """Lines, or the bytes of so many usual ones, after which everybody else has a turn."""
 SLICE_BYTES = 64 * 1024
+
+# What one job is refused for, and its neighbours are not.
+_ITS_OWN = (JobExists, DuplicateJob, ParentNotFound, QueueDraining, QueueFull, WorkflowEnded, WorkflowNotFound)
 
 Line = tuple[int, NewJob | Problem]
 """A line's number, from 1, and the job that it describes or what is wrong with it."""
@@ -173,9 +185,9 @@ class Exchange:
                 published=catalogue.published,
                 allow=settings.webhook.allow,
             )
+            return refusal(job) if isinstance(job, list) else resolve([job], alone)[0]
         except Problem as problem:
             return problem
-        return refusal(job) if isinstance(job, list) else job
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         """All that has come, piece by piece. Raises Problem when no more will be read."""
@@ -225,16 +237,16 @@ class Exchange:
             # Each may be refused without its neighbours; they share requests all the same.
             results = await asyncio.gather(*map(self._parts.store.submit, jobs), return_exceptions=True)
             outcomes = [self._outcome(result) for result in results]
-        self._parts.events.submitted(sum(isinstance(outcome, Submitted) for outcome in outcomes))
+        self._parts.events.submitted(sum(isinstance(outcome, Submitted) and not outcome.twin for outcome in outcomes))
         return outcomes
 
     async def _store_together(self, jobs: Sequence[NewJob]) -> Sequence[Submitted | Problem] | None:
-        """What became of jobs that are all stored or none; None if one of them has an id that is taken."""
+        """What became of jobs that are all stored or none; None if one of them is refused for its own sake."""
         if len({job.id for job in jobs}) < len(jobs):
             return None
         try:
             return await self._parts.store.submit_many(jobs)
-        except JobExists:
+        except _ITS_OWN:
             return None
         except Exception as error:
             return [explain(self._request, error)] * len(jobs)
@@ -255,7 +267,8 @@ class Exchange:
             "created_at": format_time(submitted.created_ms),
             "execute_at": format_time(submitted.due_ms),
         }
-        return orjson.dumps({"line": number, "status": 201, "job": job}, option=orjson.OPT_APPEND_NEWLINE)
+        status = 200 if submitted.twin else 201
+        return orjson.dumps({"line": number, "status": status, "job": job}, option=orjson.OPT_APPEND_NEWLINE)
 
     def _refused(self, number: int, problem: Problem) -> bytes:
         content = document(problem, self._request[REQUEST_ID])

@@ -12,7 +12,6 @@ from pydantic_core import PydanticCustomError
 from gopher_node.api.answers.documents import Status
 from gopher_node.api.answers.problems import MAX_FAULTS, Fault, Problem, no_such, our_words
 from gopher_node.api.requests.fields import (
-    JOB_ID,
     GroupName,
     Level,
     TagName,
@@ -22,7 +21,7 @@ from gopher_node.api.requests.fields import (
     schema,
 )
 from gopher_node.errors import JobNotFound
-from gopher_node.job import TYPE_NAME, State
+from gopher_node.job import JOB_ID, TYPE_NAME, State
 from gopher_node.store import JobFilter
 
 MAX_WAIT_MS = 60_000

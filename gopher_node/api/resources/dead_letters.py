@@ -112,7 +112,7 @@ async def get_dead_letter(request: web.Request, query: NoQuery) -> web.Response:
     "/api/v1/dead-letters/{job_id}/retry",
     scope="admin",
     answers={200: JobDocument},
-    problems=("job-not-found",),
+    problems=("job-not-found", "invalid-state", "duplicate-job"),
 )
 async def retry_dead_letter(request: web.Request, query: NoQuery) -> web.Response:
     """Run a failed job once more, with its budgets full again."""
@@ -120,7 +120,7 @@ async def retry_dead_letter(request: web.Request, query: NoQuery) -> web.Respons
     job = await _find(parts, request)
     if not await parts.store.act_on("retry", [job.id], FAILED):
         await _find(parts, request)
-        raise JobNotFound
+        await parts.store.requeue(job.id)  # which says what stands against it
     return respond(show_job(await parts.store.get(job.id), parts.store.durability))
 
 

@@ -10,11 +10,14 @@ from aiohttp import web
 from pydantic import Field
 
 from gopher_node.api.answers.documents import Document, Priority
+from gopher_node.api.answers.flow import PolicyDocument
 from gopher_node.api.answers.problems import Problem
 from gopher_node.api.answers.views import respond
 from gopher_node.api.endpoint import endpoint
 from gopher_node.api.parts import PARTS, Parts
 from gopher_node.api.requests.queries import NoQuery
+from gopher_node.flow import UNLIMITED
+from gopher_node.limits import show_policy
 
 
 class HandlerDocument(Document):
@@ -27,7 +30,10 @@ class HandlerDocument(Document):
     timeout: float | None
     max_retries: int | None
     priority: Priority | None
-    concurrency: int | None
+    concurrency: int | None = Field(description="How many run at once on one node.")
+    policy: PolicyDocument = Field(
+        description="What its handler and the settings declare; what holds is told of its queue."
+    )
     payload_schema: dict[str, Any] = Field(
         description="JSON Schema. Empty, so that it allows anything, if none is known: of another node's handler, one "
         "of more than 16 KiB is not."
@@ -48,6 +54,7 @@ ELSEWHERE: dict[str, Any] = {
     "max_retries": None,
     "priority": None,
     "concurrency": None,
+    "policy": show_policy(UNLIMITED),
     "payload_schema": {},
 }
 

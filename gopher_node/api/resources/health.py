@@ -16,6 +16,7 @@ from gopher_node.api.parts import PARTS, Parts
 from gopher_node.api.requests.queries import FreeQuery
 
 OK = "ok"
+MOST_NAMED = 20
 
 _ONLY_WITH_READ = "Where keys are in force, only for those with the scope read."
 
@@ -90,9 +91,15 @@ async def health(request: web.Request, query: FreeQuery) -> web.Response:
     """
     Tell people and monitors how the node is.
 
-    Unhealthy if no job can be accepted or run, degraded if something else is amiss.
+    Unhealthy if no job can be accepted or run, degraded if something else is amiss, such as a circuit breaker that is
+    open.
     """
-    checks = _checks(request.app[PARTS])
+    parts = request.app[PARTS]
+    checks = _checks(parts)
+    held = await parts.open_breakers.look(parts.store) if checks["store"] == checks["started"] == OK else ()
+    # Which types there are is nothing for everybody, and may be a lot for one line.
+    more = ", …" if len(held) > MOST_NAMED else ""
+    checks["breakers"] = f"Held back, as their runs fail: {', '.join(held[:MOST_NAMED])}{more}" if held else OK
     if any(checks[name] != OK for name in ("node", "started", "store")):
         status = "unhealthy"
     else:

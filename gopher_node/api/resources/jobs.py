@@ -110,7 +110,7 @@ async def cancel_job(request: web.Request, query: NoQuery) -> web.Response:
     "/api/v1/jobs/{job_id}/retry",
     scope="admin",
     answers={200: JobDocument},
-    problems=("job-not-found", "invalid-state"),
+    problems=("job-not-found", "invalid-state", "duplicate-job"),
 )
 async def retry_job(request: web.Request, query: NoQuery) -> web.Response:
     """Run a finished job once more, with its budgets full again."""

@@ -16,7 +16,6 @@ from gopher_node.api.endpoint import endpoint, validate
 from gopher_node.api.http_work.settling import CompletionItem, FailureItem, HeartbeatItem, ReleaseItem, parse_token
 from gopher_node.api.middleware import REQUEST_ID, explain
 from gopher_node.api.requests.bodies import read_json
-from gopher_node.api.requests.fields import JOB_ID
 from gopher_node.api.requests.queries import NoQuery
 from gopher_node.api.resources.leases import (
     DEPTH,
@@ -26,7 +25,7 @@ from gopher_node.api.resources.leases import (
     ReleasedDocument,
     desk_of,
 )
-from gopher_node.job import Token
+from gopher_node.job import JOB_ID, Token
 
 MAX_ITEMS = 200
 MAX_BATCH_BODY = 8 * 1024 * 1024

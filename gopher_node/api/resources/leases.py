@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, TypeVar, cast
 
+import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from gopher_node.api.access.auth import ANONYMOUS, key_of
-from gopher_node.api.answers.documents import Document, JobDocument, JobId, Moment, Status
+from gopher_node.api.answers.documents import Document, ErrorDocument, JobDocument, JobId, Moment, Status
 from gopher_node.api.answers.views import format_time, respond, show_job
 from gopher_node.api.endpoint import Header, endpoint, validate
 from gopher_node.api.http_work import settling
@@ -26,11 +27,14 @@ from gopher_node.api.requests.bodies import MAX_DEPTH, read_json
 from gopher_node.api.requests.fields import GroupName, TypeName, duration, refuse_first, whole
 from gopher_node.api.requests.idempotency import HEADER, read_key
 from gopher_node.api.requests.queries import MAX_WAIT_MS, NoQuery
+from gopher_node.errors import StoreError
 from gopher_node.job import TYPE_NAME, Lease
-from gopher_node.store import Pool
+from gopher_node.store import Pool, Store
 
 MAX_TYPES = 100
 MAX_JOBS = 100
+MAX_PARENTS_BYTES = 4 * 1024 * 1024
+"""Of parents' results in one answer."""
 MAX_COMPLETION_BODY = settling.MAX_RESULT + settling.MAX_FOLLOW_UP_BYTES + 256 * 1024
 DEPTH = MAX_DEPTH + 4
 """A payload or a result may be as deep as anywhere, and stands inside of a few lists and objects."""
@@ -92,10 +96,31 @@ class Claim(BaseModel):
     )
 
 
+class ParentDocument(Document):
+    """How a job ended that another has waited for."""
+
+    status: Status
+    result: Any = Field(description="What it has brought, if it is completed, in any JSON.")
+    error: ErrorDocument | None = Field(description="Why it is not completed.")
+    result_omitted: bool | None = Field(
+        None, description="That the result is too large to be told here: GET the job with this id."
+    )
+
+
+class LeasedJobDocument(JobDocument):
+    """A job that was claimed, with what it needs to run."""
+
+    parents: dict[str, ParentDocument] | None = Field(
+        None,
+        description="The jobs that it has waited for, by name or, without one, by id; only of a job that waited. One "
+        "that was deleted since is left out.",
+    )
+
+
 class LeaseDocument(Document):
     """A job that was claimed, and what lets its worker settle it."""
 
-    job: JobDocument
+    job: LeasedJobDocument
     token: str = Field(
         description="Whoever shows it may settle the run: keep it out of logs.", examples=[settling.EXAMPLE_TOKEN]
     )
@@ -110,7 +135,10 @@ class BeatDocument(Document):
     """How long a run's lease lasts from now on."""
 
     job_id: JobId
-    cancel_requested: bool = Field(description="If true, stop the run and release it: its job ends as cancelled.")
+    cancel_requested: bool = Field(
+        description="If true, stop the run and release it: its job ends as cancelled. A run that goes on loses its "
+        "lease some seconds after it was first told so (`WORKER_CANCEL_GRACE`, 10s)."
+    )
     lease_expires_at: Moment
 
 
@@ -181,14 +209,38 @@ async def claim_jobs(request: web.Request, query: NoQuery, body: Claim) -> web.R
     if request.transport is None or request.transport.is_closing():
         long_poll.abandon(order, leases)
         leases = []
+    try:
+        parents = await _parents(request.app[PARTS].store, leases)
+    except StoreError:
+        # Nobody could run them without what they waited for.
+        long_poll.abandon(order, leases)
+        raise
     workers.claimed(name, leases)
-    return respond({"items": [_show(lease, order.worker, request) for lease in leases]})
+    return respond({"items": [_show(lease, order.worker, request, parents) for lease in leases]})
 
 
-def _show(lease: Lease, worker: str, request: web.Request) -> dict[str, Any]:
+async def _parents(store: Store, leases: Sequence[Lease]) -> dict[str, dict[str, Any]]:
+    """What is told of the parents of those jobs that have waited for some. Raises StoreError."""
+    left = MAX_PARENTS_BYTES
+    told: dict[str, dict[str, Any]] = {}
+    for job in (lease.job for lease in leases if lease.job.options.depends_on):
+        told[job.id] = {}
+        for name, parent in (await store.workflows.parents(job)).items():
+            result = parent.result
+            told[job.id][name] = {"status": parent.state, "result": None, "error": parent.error}
+            if result is not None and len(result) > left:
+                told[job.id][name]["result_omitted"] = True
+            elif result is not None:
+                told[job.id][name]["result"] = orjson.Fragment(result)
+                left -= len(result)
+    return told
+
+
+def _show(lease: Lease, worker: str, request: web.Request, parents: dict[str, dict[str, Any]]) -> dict[str, Any]:
     job = replace(lease.job, node=f"http:{worker}" if worker else "http")
+    more = {"parents": parents[job.id]} if job.id in parents else {}
     return {
-        "job": show_job(job, request.app[PARTS].store.durability),
+        "job": show_job(job, request.app[PARTS].store.durability) | more,
         "token": str(lease.token),
         "lease_expires_at": format_time(lease.expires_ms),
     }
@@ -250,6 +302,8 @@ async def heartbeat(request: web.Request, query: NoQuery, body: Heartbeat) -> we
         "job-too-large",
         "invalid-job",
         "out-of-range",
+        "parent-not-found",
+        "dependency-cycle",
     ),
 )
 async def complete(request: web.Request, query: NoQuery) -> web.Response:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Annotated, Any, cast
 
 from aiohttp import web
 from pydantic import ConfigDict, Field, RootModel
 
 from gopher_node.api.answers.documents import JobDocument, JobListDocument, LineDocument
-from gopher_node.api.answers.problems import MAX_FAULTS, Fault, Problem
-from gopher_node.api.answers.views import respond, show_submitted
+from gopher_node.api.answers.problems import MAX_FAULTS, Fault, Problem, problem_of
+from gopher_node.api.answers.views import respond, show_job, show_submitted
 from gopher_node.api.endpoint import Stream, endpoint
 from gopher_node.api.parts import PARTS, Parts
-from gopher_node.api.requests import idempotency, ndjson
+from gopher_node.api.requests import dependencies, idempotency, ndjson
 from gopher_node.api.requests.bodies import MAX_DEPTH, is_text, parse_json, read_bytes
 from gopher_node.api.requests.models import Submission, batch_refusal, read_submission, refusal
 from gopher_node.api.requests.queries import NoQuery
-from gopher_node.errors import JobExists
+from gopher_node.api.resources.recurring import is_recurring, submit_recurring
+from gopher_node.errors import DuplicateJob, JobExists, JobNotFound, ParentNotFound, QueueDraining, QueueFull
 from gopher_node.job import NewJob
 from gopher_node.store import Once, Submitted
 
 MAX_BATCH = 1000
 MAX_BATCH_BODY = 8 * 1024 * 1024
 
+REFUSED_PARENTS = ("parent-not-found", "dependency-cycle", "workflow-not-found", "workflow-ended")
+REFUSED_BY_QUEUES = ("queue-full", "queue-draining")
 REFUSED_SUBMISSIONS = (
     "job-exists",
+    "duplicate-job",
     "job-too-large",
     "invalid-job",
     "invalid-name",
@@ -35,7 +40,11 @@ REFUSED_SUBMISSIONS = (
     "callback-not-allowed",
     "out-of-range",
     "unknown-field",
+    *REFUSED_BY_QUEUES,
+    *REFUSED_PARENTS,
 )
+
+EXISTING = {"Job-Existing": "true"}
 
 _AT_A_TIME = 50
 
@@ -47,11 +56,11 @@ _AT_A_TIME = 50
     body=Submission,
     reads_body=False,
     needs_body=True,
-    answers={201: JobDocument},
-    problems=(*REFUSED_SUBMISSIONS, *idempotency.PROBLEMS, "draining"),
+    answers={201: JobDocument, 200: JobDocument},
+    problems=(*REFUSED_SUBMISSIONS, "recurring-exists", "invalid-schedule", *idempotency.PROBLEMS, "draining"),
     aliases=("/api/jobs", "/jobs/create"),
     headers=idempotency.HEADERS,
-    tells=("Location", "Idempotency-Replayed"),
+    tells=("Location", "Idempotency-Replayed", "Job-Existing"),
 )
 async def submit(request: web.Request, query: NoQuery) -> web.Response:
     """
@@ -60,16 +69,36 @@ async def submit(request: web.Request, query: NoQuery) -> web.Response:
     With the header `Idempotency-Key`, the request may be told again: the same body is answered as the first time, with
     the header `Idempotency-Replayed: true`, and another body is refused. Bodies are the same if their bytes are. With a
     `job_id` of your own, a job that is there already is refused, and the answer names its state.
+
+    With a `unique_key` that another job of the type bears, the answer is 200 and that job, with the header
+    `Job-Existing: true`, unless `on_duplicate` says otherwise; nothing is stored then.
+
+    With `recurring`, such a job comes again and again: the answer is the first one, `scheduled` and with the name under
+    which /api/v1/recurring has it. The same submission again is answered with 200, `Job-Existing: true` and the job
+    that comes next or came last; it makes no other one, with or without an Idempotency-Key.
     """
     parts = request.app[PARTS]
     refuse_if_draining(parts)
     body = await read_bytes(request)
     once = idempotency.read_once(request, "submit", body)
-    job, submitted = await store_document(parts, parse_json(body), once)
+    document = parse_json(body)
+    if is_recurring(document):
+        return await submit_recurring(parts, document)
+    job, submitted = await store_document(parts, document, once)
     headers = {"Location": f"/api/v1/jobs/{submitted.id}"}
     if submitted.replayed:
         headers |= idempotency.REPLAYED
-    return respond(show_submitted(job, submitted, parts.store.durability), status=201, headers=headers)
+    if submitted.twin:
+        headers |= EXISTING
+    return respond(await show_stored(parts, job, submitted), status=200 if submitted.twin else 201, headers=headers)
+
+
+async def show_stored(parts: Parts, job: NewJob, submitted: Submitted) -> dict[str, Any]:
+    """A job that has just been stored, or the one that bears its name."""
+    if submitted.twin:
+        with contextlib.suppress(JobNotFound):  # of an old request that is told again
+            return show_job(await parts.store.get(submitted.id), parts.store.durability)
+    return show_submitted(job, submitted, parts.store.durability)
 
 
 async def store_document(parts: Parts, document: Any, once: Once | None = None) -> tuple[NewJob, Submitted]:
@@ -83,8 +112,9 @@ async def store_document(parts: Parts, document: Any, once: Once | None = None) 
     )
     if isinstance(job, list):
         raise refusal(job)
+    (job,) = dependencies.resolve([job], dependencies.alone)
     submitted = await parts.store.submit(job, once)
-    if not submitted.replayed:
+    if not submitted.replayed and not submitted.twin:
         parts.events.submitted(1)
     return job, submitted
 
@@ -116,9 +146,19 @@ class Batch(RootModel[Annotated[list[Submission], Field(max_length=MAX_BATCH)]])
         example='{"type": "email", "payload": {"to": "a@example.org", "subject": "Hello"}}\n{"type": "nightly"}\n',
     ),
     answers={201: JobListDocument, 200: Stream(media=ndjson.MEDIA_TYPE, item=LineDocument)},
-    problems=("batch-too-large", "job-too-large", "invalid-job", "job-exists", *idempotency.PROBLEMS, "draining"),
+    problems=(
+        "batch-too-large",
+        "job-too-large",
+        "invalid-job",
+        "job-exists",
+        "duplicate-job",
+        *REFUSED_BY_QUEUES,
+        *REFUSED_PARENTS,
+        *idempotency.PROBLEMS,
+        "draining",
+    ),
     headers=idempotency.HEADERS,
-    tells=("Idempotency-Replayed",),
+    tells=("Idempotency-Replayed", "Job-Existing"),
 )
 async def submit_batch(request: web.Request, query: NoQuery) -> web.StreamResponse:
     """
@@ -129,7 +169,8 @@ async def submit_batch(request: web.Request, query: NoQuery) -> web.StreamRespon
     `{"line": 2, "status": 422, "problem": {…}}`; blank lines count and get no answer. Read the answers while you send,
     for who does not read is not read from either. A line after which no others are answered has the status 400, 408
     or 503 and a problem of the name `bad-encoding`, `bad-request`, `request-timeout` or `draining`: from that line on,
-    nothing was stored. To be able to send lines again, give each job a `job_id` of your own.
+    nothing was stored. To be able to send lines again, give each job a `job_id` of your own. A job whose unique key
+    another bears stands for that one in the answer: its line has the status 200, an array the header `Job-Existing`.
     """
     parts = request.app[PARTS]
     refuse_if_draining(parts)
@@ -142,21 +183,57 @@ async def submit_batch(request: web.Request, query: NoQuery) -> web.StreamRespon
     documents = parse_json(body, depth=MAX_DEPTH + 1)
     if not isinstance(documents, list):
         raise Problem("invalid-job", "Send a JSON array of jobs.")
-    jobs = await _read_batch(cast("list[Any]", documents), parts)
+    jobs = await read_jobs(cast("list[Any]", documents), parts)
+    return await store_jobs(jobs, parts, once)
+
+
+async def store_jobs(
+    jobs: list[NewJob], parts: Parts, once: Once | None, place: dependencies.Place = dependencies.in_array
+) -> web.Response:
+    """Store all jobs of a request, or none. Raises Problem and GopherError."""
     try:
         submitted = await parts.store.submit_many(jobs, once=once)
-    except JobExists as error:
-        fault = {"pointer": f"/{error.index}/job_id", "code": "job-exists", "detail": "There is a job of this id."}
-        raise Problem("job-exists", "Nothing was stored.", faults=[fault], state=error.state) from None
+    except (JobExists, DuplicateJob, ParentNotFound) as error:
+        raise refused_by_store(error, place) from None
+    except (QueueDraining, QueueFull) as error:
+        raise refused_by_queue(error, jobs, place) from None
     replayed = bool(submitted) and submitted[0].replayed
     if not replayed:
-        parts.events.submitted(len(jobs))
-    durability = parts.store.durability
-    items = [show_submitted(job, stored, durability) for job, stored in zip(jobs, submitted, strict=True)]
-    return respond({"items": items}, status=201, headers=idempotency.REPLAYED if replayed else None)
+        parts.events.submitted(sum(not stored.twin for stored in submitted))
+    jobs = dependencies.as_stored(jobs, submitted)
+    items = [await show_stored(parts, job, stored) for job, stored in zip(jobs, submitted, strict=True)]
+    headers = idempotency.REPLAYED if replayed else {}
+    if any(stored.twin for stored in submitted):
+        headers = headers | EXISTING
+    return respond({"items": items}, status=201, headers=headers)
 
 
-async def _read_batch(documents: list[Any], parts: Parts) -> list[NewJob]:
+def refused_by_store(error: JobExists | DuplicateJob | ParentNotFound, place: dependencies.Place) -> Problem:
+    """The problem of a request of whose jobs one is the reason why none was stored."""
+    pointer = place(error.index)
+    if isinstance(error, JobExists):
+        fault = {"pointer": f"{pointer}/job_id", "code": "job-exists", "detail": "There is a job of this id."}
+        return Problem("job-exists", "Nothing was stored.", faults=[fault], state=error.state)
+    if isinstance(error, DuplicateJob):
+        fault = {"pointer": f"{pointer}/unique_key", "code": "duplicate-job", "detail": "Another job bears this key."}
+        return Problem("duplicate-job", "Nothing was stored.", faults=[fault], job_id=error.id, state=error.state)
+    detail = "names a job that is not there; it may have outlived its retention"
+    fault = {"pointer": f"{pointer}/depends_on", "code": "parent-not-found", "detail": detail}
+    return Problem("parent-not-found", "Nothing was stored.", faults=[fault])
+
+
+def refused_by_queue(error: QueueDraining | QueueFull, jobs: list[NewJob], place: dependencies.Place) -> Problem:
+    """The problem of a request with jobs for a queue that takes none; it names the first of them."""
+    problem = problem_of(error)
+    first = next(index for index, job in enumerate(jobs) if job.type == error.type)
+    problem.faults = [{"pointer": f"{place(first)}/type", "code": problem.name, "detail": problem.detail}]
+    return problem
+
+
+async def read_jobs(
+    documents: list[Any], parts: Parts, place: dependencies.Place = dependencies.in_array
+) -> list[NewJob]:
+    """The jobs that a request describes, with those that they wait for by id. Raises Problem."""
     if len(documents) > MAX_BATCH:
         detail = f"A batch has at most {MAX_BATCH} jobs, and this one {len(documents)}. Nothing was stored."
         raise Problem("batch-too-large", detail, limit=MAX_BATCH)
@@ -176,17 +253,17 @@ async def _read_batch(documents: list[Any], parts: Parts) -> list[NewJob]:
         if isinstance(job, NewJob):
             if job.id in named:
                 faults.append(
-                    {"pointer": f"/{index}/job_id", "code": "conflict", "detail": "stands in this batch twice"}
+                    {"pointer": f"{place(index)}/job_id", "code": "conflict", "detail": "stands in this batch twice"}
                 )
             named.add(job.id)
             jobs.append(job)
             continue
-        faults += [{**fault, "pointer": f"/{index}{fault['pointer']}"} for fault in job]
+        faults += [{**fault, "pointer": f"{place(index)}{fault['pointer']}"} for fault in job]
         if len(faults) > MAX_FAULTS:
             break
     if faults:
         raise batch_refusal(faults)
-    return jobs
+    return dependencies.resolve(jobs, place)
 
 
 def refuse_if_draining(parts: Parts) -> None:

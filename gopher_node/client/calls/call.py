@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from urllib.parse import quote
 import orjson
 
 from gopher_node.durations import format_duration, parse_duration
-from gopher_node.job import Priority
+from gopher_node.job import Priority, RetryPolicy
 
 API = "/api/v1"
 
@@ -75,7 +75,9 @@ def plain(name: str, value: Any) -> Any:
         return value.label
     if isinstance(value, uuid.UUID):
         return str(value)
-    if name == "tags":
+    if isinstance(value, RetryPolicy):
+        return {name: said for name, said in asdict(value).items() if said is not None and said != ()}
+    if name in ("tags", "depends_on"):
         return strings(name, value)
     return value
 

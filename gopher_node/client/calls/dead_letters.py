@@ -10,6 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 from gopher_node.client.calls.call import API, Call, encode, refuse_unknown, strings
 from gopher_node.client.calls.jobs import LONGEST_PART, Listing, PartOfAct, filter_params, reader_of_part
+from gopher_node.client.views import JobView, Page
 from gopher_node.job import Priority
 
 MOST_IDS = 1000
@@ -28,10 +29,12 @@ class DeadLetterFilter(TypedDict, total=False):
 _FILTERS = frozenset(DeadLetterFilter.__optional_keys__ | {"type"})
 
 
-def dead_letters(type: str | None = None, limit: int | None = None, **filters: Unpack[DeadLetterFilter]) -> Listing:
+def dead_letters(
+    type: str | None = None, limit: int | None = None, **filters: Unpack[DeadLetterFilter]
+) -> Listing[JobView]:
     given: dict[str, Any] = dict(filters)
     refuse_unknown(given, _FILTERS, "Dead letters cannot be found by")
-    return Listing(f"{API}/dead-letters", {"type": type, **given}, limit)
+    return Listing(f"{API}/dead-letters", {"type": type, **given}, limit, Page.read)
 
 
 def retry(filters: Mapping[str, Any], job_ids: Iterable[str] | None) -> Iterator[Call[PartOfAct]]:

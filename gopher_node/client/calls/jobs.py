@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, Required, TypedDict, Unpack
+from typing import Any, Generic, Literal, Protocol, Required, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 from gopher_node.client.calls.call import (
@@ -23,8 +23,11 @@ from gopher_node.client.calls.call import (
     segment,
 )
 from gopher_node.client.problems import JobNotFound, Problem
-from gopher_node.client.views import JobView, Page, items_of
-from gopher_node.job import Priority, State
+from gopher_node.client.views import JobView, LogView, Page, items_of
+from gopher_node.job import Priority, RetryPolicy, State
+
+T = TypeVar("T")
+Item = TypeVar("Item", covariant=True)
 
 PAGE_SIZE = 200
 # As long as the node works on one part of what is done to many jobs at once.
@@ -36,7 +39,14 @@ class JobOptions(TypedDict, total=False):
     How a job is to be run. What is left out or None is for the handler or the node to decide.
 
     `job_id` is an id of your own choice, a UUID: a job that has it already is not submitted again (JobExists).
-    `callback_url` is told how the job ended.
+    `callback_url` is told how the job ended. Only one job of a type bears a `unique_key` at a time, until it is started
+    or finished or for a while: `unique_until`. `on_duplicate` says what happens while another bears it: that is the
+    answer, or is replaced as long as it waits, or DuplicateJob is raised. What has not started by `expires_at`, or
+    within `ttl`, is cancelled. `retry` says when it is tried again after an error.
+
+    The job waits for those in `depends_on` to end: ids, or each the `name` of a job that is submitted with it.
+    `on_parent_failure` says what becomes of it if one of them does not complete. It becomes a part of the workflow
+    `workflow_id`.
     """
 
     priority: Priority | str | int | None
@@ -49,12 +59,28 @@ class JobOptions(TypedDict, total=False):
     retention: Duration | None
     job_id: str | UUID | None
     callback_url: str | None
+    unique_key: str | None
+    unique_until: Literal["started", "finished"] | Duration | None
+    on_duplicate: Literal["existing", "replace", "reject"] | None
+    expires_at: datetime | str | None
+    ttl: Duration | None
+    retry: RetryPolicy | Mapping[str, Any] | None
+    name: str | None
+    depends_on: Sequence[str] | None
+    on_parent_failure: Literal["skip", "fail", "run"] | None
+    workflow_id: str | None
 
 
 class SubmitOptions(JobOptions, total=False):
-    """`idempotency_key` makes a submit of your program's the same one when your program repeats it."""
+    """
+    `idempotency_key` makes a submit of your program's the same one when your program repeats it.
+
+    With `recurring`, such as {"cron_expression": "30 7 * * 1-5", "timezone": "Europe/Berlin"}, the job comes again and
+    again; the first one is the answer.
+    """
 
     idempotency_key: str | None
+    recurring: Mapping[str, Any] | None
 
 
 class JobRequest(JobOptions, total=False):
@@ -83,8 +109,11 @@ _DONE: Mapping[Act, str] = {"cancel": "cancelled", "retry": "retried", "run-now"
 def submit(type: str, payload: Any, options: SubmitOptions) -> Call[JobView]:
     given: dict[str, Any] = dict(options)
     key = idempotency_key(given.pop("idempotency_key", None))
-    body = encode(job_body(type, payload, given))
-    return Call(method="POST", path=f"{API}/jobs", body=body, key=key, read=JobView.read)
+    recurring = given.pop("recurring", None)
+    body = job_body(type, payload, given)
+    if recurring is not None:
+        body["recurring"] = {name: plain(name, value) for name, value in dict(recurring).items()}
+    return Call(method="POST", path=f"{API}/jobs", body=encode(body), key=key, read=JobView.read)
 
 
 def submit_many(jobs: Iterable[JobRequest], key: str | None = None) -> Call[tuple[JobView, ...]]:
@@ -130,6 +159,10 @@ def job_body(type: str, payload: Any, options: Mapping[str, Any]) -> dict[str, A
 def get(job_id: str, wait: float = 0.0) -> Call[JobView]:
     wanted = duration_param("wait", wait) if wait > 0 else ()
     return Call(method="GET", path=job_path(job_id), params=wanted, wait=wait, read=JobView.read)
+
+
+def log(job_id: str, cursor: str | None) -> Call[LogView]:
+    return Call(method="GET", path=f"{job_path(job_id)}/log", params=params(cursor=cursor), read=LogView.read)
 
 
 def cancel(job_id: str) -> Call[JobView]:
@@ -201,17 +234,30 @@ def filter_params(filters: Mapping[str, Any], known: frozenset[str]) -> tuple[tu
     return params(**filters)
 
 
-class Listing:
-    """Walks a list page by page, to its end or to `limit` jobs: ask `call`, hand its answer to `take`, repeat."""
+class PageOf(Protocol[Item]):
+    """One page of a list, and where the next one begins."""
 
-    def __init__(self, path: str, filters: Mapping[str, Any], limit: int | None) -> None:
+    @property
+    def items(self) -> tuple[Item, ...]: ...
+
+    @property
+    def next_cursor(self) -> str | None: ...
+
+
+class Listing(Generic[T]):
+    """Walks a list page by page, to its end or to `limit` items: ask `call`, hand its answer to `take`, repeat."""
+
+    def __init__(
+        self, path: str, filters: Mapping[str, Any], limit: int | None, read: Callable[[Any], PageOf[T]]
+    ) -> None:
         if limit is not None and limit < 1:
             raise ValueError("limit must be at least 1.")
         self._filters = filter_params(filters, frozenset(JobFilter.__optional_keys__))
         self._left = limit
-        self.call: Call[Page] | None = self._call(path)
+        self._read = read
+        self.call: Call[PageOf[T]] | None = self._call(path)
 
-    def take(self, page: Page) -> Sequence[JobView]:
+    def take(self, page: PageOf[T]) -> Sequence[T]:
         items = page.items[: self._left]
         if self._left is not None:
             self._left -= len(items)
@@ -221,14 +267,14 @@ class Listing:
             self.call = None
         return items
 
-    def _call(self, path: str, cursor: str | None = None) -> Call[Page]:
+    def _call(self, path: str, cursor: str | None = None) -> Call[PageOf[T]]:
         size = PAGE_SIZE if self._left is None else min(self._left, PAGE_SIZE)
-        call = Call(method="GET", path=path, params=(*self._filters, ("limit", str(size))), read=Page.read)
+        call = Call(method="GET", path=path, params=(*self._filters, ("limit", str(size))), read=self._read)
         return replace(call, params=(*call.params, ("cursor", cursor))) if cursor else call
 
 
-def jobs(limit: int | None = None, **filters: Unpack[JobFilter]) -> Listing:
-    return Listing(f"{API}/jobs", filters, limit)
+def jobs(limit: int | None = None, **filters: Unpack[JobFilter]) -> Listing[JobView]:
+    return Listing(f"{API}/jobs", filters, limit, Page.read)
 
 
 def job_path(job_id: str | UUID) -> str:

@@ -46,8 +46,12 @@ def lease(
     )
 
 
-def heartbeat(token: str, progress: Any, lease: Duration | None) -> Call[BeatView]:
-    return _tell("heartbeat", token, members(progress=progress, lease=lease), BeatView.read, "progress")
+def heartbeat(
+    token: str, progress: Any, lease: Duration | None, log: Sequence[str | Mapping[str, str]] = ()
+) -> Call[BeatView]:
+    lines = [{"message": line} if isinstance(line, str) else dict(line) for line in log]
+    told = members(progress=progress, lease=lease, log=lines or None)
+    return _tell("heartbeat", token, told, BeatView.read, "progress")
 
 
 def complete(token: str, result: Any, follow_ups: Iterable[JobRequest]) -> Call[SettledView]:

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- uses: ending operating
 -- cancel(operation, states, id…): waiting jobs end at once; the holder of a running one is told, and its next
 -- unsuccessful end is final.
 --   ARGV[2] id of this operation: told again, it is answered the same; ARGV[3] states that are to be cancelled
 -- Answers for each id {state before, state now}, or nil if there is no such job. A running job that is to be cancelled
 -- counts as 'cancelling'. All others stay as they are.
+local operating, ending = parts.operating, parts.ending
 local operation = ARGV[2]
-local wanted = words(ARGV[3])
+local wanted = operating.words(ARGV[3])
 
 local function cancel_one(id)
   local key = P .. 'job:' .. id
@@ -14,7 +14,7 @@ local function cancel_one(id)
                    'operation', 'callback', 'options')
   local state, kind, priority = job[1], job[2], job[3]
   if not state then return false end
-  local before = answered_before(operation, job[9])
+  local before = operating.answered_before(operation, job[9])
   if before then return {before, before == 'processing' and 'cancelling' or 'cancelled'} end
   if state == 'processing' then
     local told = job[8] and 'cancelling' or state
@@ -26,14 +26,14 @@ local function cancel_one(id)
     return {told, 'cancelling'}
   end
   if not wanted[state] or state == 'completed' or state == 'failed' or state == 'cancelled' then return {state, state} end
-  leave_place(id, state, kind, priority, job[4] or '')
+  operating.leave_place(id, state, kind, priority, job[4] or '')
   call('HSET', key, 'state', 'cancelled', 'finished', now, 'operation', operation .. ':' .. state)
-  finish(id, kind, priority, 'cancelled', tonumber(job[6] or nil), job[10], job[7], job[11])
+  ending.finish(id, kind, priority, 'cancelled', tonumber(job[6] or nil), job[10], job[7], job[11])
   return {state, 'cancelled'}
 end
 
 local answers = {}
 for n = 4, #ARGV do answers[n - 3] = cancel_one(ARGV[n]) end
-commit_ends()
+ending.commit()
 commit()
 return answers

@@ -26,15 +26,16 @@ if lease then
 elseif not holder[1] then
   return {'no-session'}
 end
-if not call('ZSCORE', P .. 'pools', pool) then return {'no-pool'} end
 
 local reply = {'ok', false}
 
--- What may next be served later than now, in ms.
+-- What may next be served later than now, in ms; nil if only another's step lets it go.
+local soonest, is_deferred
 local function tell_next()
+  reply[2] = soonest or false
   for _, priority in ipairs(PRIORITIES) do
-    local later = call('ZRANGEBYSCORE', P .. 'ready:' .. priority .. ':' .. pool, '(' .. string.format('%.10f', turn), '+inf',
-                       'WITHSCORES', 'LIMIT', 0, 1)
+    local later = call('ZRANGEBYSCORE', P .. 'ready:' .. priority .. ':' .. pool, '(' .. string.format('%.10f', turn),
+                       string.format('(%.0f', PARKED), 'WITHSCORES', 'LIMIT', 0, 1)
     if later[2] then reply[2] = math.min(reply[2] or math.huge, math.ceil(tonumber(later[2]))) end
   end
 end
@@ -77,6 +78,11 @@ end
 local last, this = number(holder[2]), number(claim_id)
 if last and this and this < last then return reply end
 
+-- It uses the pool, if there is that.
+if call('ZADD', P .. 'pools', 'XX', 'CH', now, pool) == 0 and not call('ZSCORE', P .. 'pools', pool) then
+  return {'no-pool'}
+end
+
 local free, deadlines = {}, {}
 for i = 18, 17 + 3 * tonumber(ARGV[17]), 3 do
   free[ARGV[i]] = tonumber(ARGV[i + 1])
@@ -88,6 +94,10 @@ local batch, leases = {}, {}
 local function take(id, kind, priority, group)
   local key = P .. 'job:' .. id
   local job = call('HMGET', key, unpack(FIELDS))
+  if job[12] then
+    if parts.unique.has_expired(id) then return parts.unique.put_aside(id, kind, priority) end
+    parts.unique.starts(id, kind, job[12])
+  end
   local attempt = (job[3] or 0) + 1
   local nonce = string.sub(nonces, #batch * 16 + 1, #batch * 16 + 16)
   local allowed = job[6] and job[6] + grace or deadlines[kind] or default_deadline
@@ -103,47 +113,71 @@ local function take(id, kind, priority, group)
   leases[#leases + 1] = id
   count('enqueued', priority, kind, -1)
   count('processing', priority, kind, 1)
+  if group ~= '' then parts.limits.run_begins(kind, group) end
   tell_followers(id, job[11])
   reply[#reply + 1] = describe(id, kind, priority, group, job, attempt, nonce, expires, expires and now)
 end
 
 -- The longest-waiting type of a level that this node has room for.
-local passed_over = false
+-- They look as far as this turn: while the clock is far behind the turns, having been set back, scores tell nothing.
+local passed_over, horizon = false, nil
 local function next_type(priority)
   local ready = P .. 'ready:' .. priority .. ':' .. pool
   local offset = 0
   while true do
-    local kind = call('ZRANGEBYSCORE', ready, '-inf', turn, 'LIMIT', offset, 1)[1]
+    local kind = call('ZRANGEBYSCORE', ready, '-inf', horizon or turn, 'LIMIT', offset, 1)[1]
     if not kind then return nil end
-    if (free[kind] or 1) > 0 then return kind end
-    passed_over = true
-    offset = offset + 1
+    if (free[kind] or 1) > 0 then
+      local at = policy_of(kind) and parts.flow.held(parts.flow.of(kind), kind, priority)
+      if not at then return kind end
+      offset = offset + parts.flow.hold(ready, kind, at, horizon or turn)
+    else
+      passed_over = true
+      offset = offset + 1
+    end
   end
 end
 
--- One turn of a type: up to `most` jobs, one for each group in turn while several groups wait.
+-- One turn of a type: up to `most` jobs, one for each group in turn while several groups wait. Groups that may not be served
+-- now are only looked at, and put where they may: a thousand in a claim.
+local looks = 1000
 local function serve(priority, kind, most)
   local groups = P .. 'groups:' .. priority .. ':' .. kind
-  local taken = 0
-  while taken < most do
-    local first = call('ZRANGEBYSCORE', groups, '-inf', turn, 'LIMIT', 0, 2)
+  local bounds = policy_of(kind) and parts.flow.of(kind)
+  if bounds then most = math.min(most, parts.flow.room_for(bounds, kind, priority)) end
+  local taken, held = 0, 0
+  while taken < most and looks > 0 do
+    local first = call('ZRANGEBYSCORE', groups, '-inf', horizon or turn, 'LIMIT', held, 2)
     local group = first[1]
     if not group then break end
-    local lane = P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group
-    local asked = first[2] and 1 or most - taken
-    local popped = call('ZPOPMIN', lane, asked)
-    for i = 1, #popped, 2 do take(popped[i], kind, priority, group) end
-    taken = taken + #popped / 2
-    if #popped < 2 * asked or call('EXISTS', lane) == 0 then
-      leave_turns(priority, kind, group)
+    local place = bounds and parts.flow.group_place(bounds, kind, group)
+    local later = place and parts.flow.place_until(place)
+    if later then
+      looks = looks - 1
+      held = held + parts.flow.hold(groups, group, later, horizon or turn)
     else
-      call('ZADD', groups, next_turn(), group)
+      local lane = P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group
+      local asked = first[2] and 1 or most - taken
+      if place then asked = math.min(asked, parts.flow.free_in(place)) end
+      local popped = call('ZPOPMIN', lane, asked)
+      local had = #batch
+      for i = 1, #popped, 2 do take(popped[i], kind, priority, group) end
+      taken = taken + #batch - had
+      looks = looks - (#popped / 2 - (#batch - had)) -- those that have expired
+      if bounds then parts.flow.used(bounds, kind, batch, had + 1, place) end
+      if #popped < 2 * asked or call('EXISTS', lane) == 0 then
+        leave_turns(priority, kind, group)
+      else
+        later = place and parts.flow.place_until(place)
+        call('ZADD', groups, later and string.format('%.0f', later) or next_turn(), group)
+      end
     end
   end
   if call('EXISTS', groups) == 0 then
     for _, other in ipairs(pools_of(kind)) do call('ZREM', P .. 'ready:' .. priority .. ':' .. other, kind) end
   else
-    call('ZADD', P .. 'ready:' .. priority .. ':' .. pool, next_turn(), kind)
+    local later = bounds and parts.flow.rest_until(bounds, kind, priority, taken)
+    call('ZADD', P .. 'ready:' .. priority .. ':' .. pool, later or next_turn(), kind)
   end
   if free[kind] then free[kind] = free[kind] - taken end
   return taken
@@ -152,6 +186,7 @@ end
 -- Deficit round robin, with the claim as the round: each level with work is credited its share of the slots, the level
 -- with most credit is served, and one that runs dry leaves its credit to the others. What is owed stays for later claims.
 next_turn()
+horizon = turn - now > 1000 and PARKED - 1 or nil
 local weights, credit, kinds, weight_sum = {}, {}, {}, 0
 local owed = call('HMGET', P .. 'credit:' .. pool, '4', '3', '2', '1', 'woken')
 for level, priority in ipairs(PRIORITIES) do
@@ -172,7 +207,7 @@ local function richest()
   return best
 end
 
-while #batch < limit do
+while #batch < limit and looks > 0 do
   local level = richest()
   if not level then break end
   local kind = kinds[level]
@@ -227,10 +262,11 @@ if #batch > 0 then
   call('HSET', P .. 'credit:' .. pool, '4', credit[1], '3', credit[2], '2', credit[3], '1', credit[4])
 end
 remember()
-call('ZADD', P .. 'pools', now, pool)
 
+if made.flow then soonest, is_deferred = parts.flow.left_over() end
 local left = kinds[1] or kinds[2] or kinds[3] or kinds[4]
-if #batch > 0 and (left or passed_over and #batch == limit) then wake(pool) end
+-- Whoever waits and has room is told of the time when more of what was taken may be served: this session may be full then.
+if #batch > 0 and (left or (passed_over or is_deferred) and #batch == limit) then wake(pool) end
 local has_room = #batch < limit
 local will_wait = has_room
 if lease then will_wait = waits and #batch == 0 end
@@ -240,5 +276,6 @@ elseif lease and holder[2] then
   call('ZREM', waiting, session)
 end
 if has_room then tell_next() end
+if made.flow then parts.flow.commit() end
 commit()
 return reply

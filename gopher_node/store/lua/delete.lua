@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- uses: ending operating
 -- delete(operation, states, id…): forgets jobs that are not running.
 --   ARGV[2] id of this operation: told again, it is answered the same; ARGV[3] states that are to be deleted
 -- Answers for each id {state before, 'deleted'}, or {state, state} if it stays, or nil if there is no such job.
+local operating, forgetting, ending = parts.operating, parts.forgetting, parts.ending
 local operation = ARGV[2]
-local wanted = words(ARGV[3])
+local wanted = operating.words(ARGV[3])
 local answers = {}
 
 -- Nothing of the jobs is left that could tell a repeat what became of them.
@@ -22,10 +22,10 @@ local function delete_one(id)
   if not state then return false end
   if state == 'processing' or not wanted[state] then return {state, state} end
   if state == 'completed' or state == 'failed' or state == 'cancelled' then
-    forget_final(id, state, kind, priority, job[5], job[6], job[8])
+    forgetting.forget_final(id, state, kind, priority, job[5], job[6], job[8])
   else
-    leave_place(id, state, kind, priority, job[4] or '')
-    forget(id, kind, job[5], job[8])
+    operating.leave_place(id, state, kind, priority, job[4] or '')
+    forgetting.forget(id, kind, job[5], job[8])
   end
   if job[7] then tell_watchers(id) end
   total('deleted')
@@ -39,5 +39,6 @@ for n = 4, #ARGV do
   reply[n - 3] = answer and answer[1] .. ':' .. answer[2] or '-:-'
 end
 if totals.deleted then call('SET', P .. 'reply:' .. operation, table.concat(reply, ' '), 'PX', 60000) end
+ending.commit()
 commit()
 return answers

@@ -12,6 +12,17 @@ local function words(text)
   return found
 end
 
+-- A lane may have run empty: then its group leaves the turn order, and with the last group its type.
+local function tidy_lane(priority, kind, group)
+  if call('EXISTS', P .. 'lane:' .. priority .. ':' .. kind .. ':' .. group) == 1 then return end
+  local groups = P .. 'groups:' .. priority .. ':' .. kind
+  leave_turns(priority, kind, group)
+  if call('EXISTS', groups) == 1 then return end
+  for _, pool in ipairs(pools_of(kind)) do
+    call('ZREM', P .. 'ready:' .. priority .. ':' .. pool, kind)
+  end
+end
+
 -- leave_place(...): a job that is enqueued, scheduled or blocked no longer stands where such jobs wait.
 local function leave_place(id, state, kind, priority, group)
   if state == 'enqueued' then
@@ -22,3 +33,5 @@ local function leave_place(id, state, kind, priority, group)
   end
   count(state, priority, kind, -1)
 end
+
+return {answered_before = answered_before, words = words, tidy_lane = tidy_lane, leave_place = leave_place}

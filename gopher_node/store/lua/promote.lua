@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- promote(limit): moves up to `limit` jobs that are due from `due` into their lanes.
 --   ARGV[2] limit
--- Answers {jobs moved, due time of the next one in ms or nil, server time in ms}.
+-- Answers {jobs moved, 1 if there is something for fan_out, due time of the next one in ms or nil, when the next one expires or nil, when the next recurring
+-- job fires or nil, server time in ms}.
 local ids = call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, tonumber(ARGV[2]))
 for _, id in ipairs(ids) do
   local key = P .. 'job:' .. id
@@ -14,4 +15,8 @@ end
 if ids[1] then call('ZREM', P .. 'due', unpack(ids)) end
 commit()
 local nearest = call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
-return {#ids, nearest[2] and math.ceil(tonumber(nearest[2])) or false, now}
+local expires = call('ZRANGE', P .. 'deadlines', 0, 0, 'WITHSCORES')
+local fires = call('ZRANGE', P .. 'recurring-due', 0, 0, 'WITHSCORES')
+local fans = math.min(1, call('EXISTS', P .. 'fanout', P .. 'cancelling'))
+return {#ids, fans, nearest[2] and math.ceil(tonumber(nearest[2])) or false, expires[2] and math.ceil(tonumber(expires[2])) or false,
+        fires[2] and math.ceil(tonumber(fires[2])) or false, now}

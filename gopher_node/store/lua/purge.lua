@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- uses: ending
 -- purge(type, priority or '', cursor, operation): deletes waiting jobs of a type, up to 200 a call: first those in its
 -- lanes, then the scheduled ones, for which it looks through `due` a thousand at a time.
 --   ARGV[4] '0', then the cursor of the last call: score and id of the last job looked at that stays
 --   ARGV[5] id of this call: told again, it is answered the same
 -- Answers {jobs deleted, cursor for the next call, or '' when all are gone}.
+local forgetting, ending, operating = parts.forgetting, parts.ending, parts.operating
 local kind, only, cursor, operation = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local LIMIT, LOOK = 200, 1000
 local gone = 0
@@ -17,7 +17,7 @@ end
 
 local function drop(id, state, priority, tags, watched, options)
   count(state, priority, kind, -1)
-  forget(id, kind, tags, options)
+  forgetting.forget(id, kind, tags, options)
   if watched then tell_watchers(id) end
   total('purged')
   gone = gone + 1
@@ -33,7 +33,7 @@ for _, priority in ipairs(PRIORITIES) do
       for i = 1, #popped, 2 do
         drop(popped[i], 'enqueued', priority, unpack(call('HMGET', P .. 'job:' .. popped[i], 'tags', 'watched', 'options')))
       end
-      tidy_lane(priority, kind, group)
+      operating.tidy_lane(priority, kind, group)
     end
   end
 end
@@ -66,5 +66,6 @@ if gone < LIMIT then
   if 2 * looked == #found and looked < LOOK then cursor = '' end
 end
 if gone > 0 then call('SET', P .. 'reply:' .. operation, gone .. ' ' .. cursor, 'PX', 60000) end
+ending.commit()
 commit()
 return {gone, cursor}

@@ -1,5 +1,4 @@
 #!lua flags=allow-oom
--- uses: ending
 -- reap('session', session, renewals, limit) | reap('overdue', n, (id, nonce, end)…): takes jobs back from a holder that
 -- is gone. Each take counts as a crash; a job with no crashes left fails, any other goes to the front of its lane.
 -- The caller judged, by its own clock, that the session stood still at `renewals`, or that these leases are past their
@@ -7,11 +6,14 @@
 -- An HTTP lease without a single heartbeat is a release as long as that does not go on: `max_crashes` times in a row.
 -- A session loses its right to claim at once, and vanishes with its last job.
 -- Answers {jobs taken, jobs that the session still holds}.
+local ending, attempts = parts.ending, parts.attempts
 local taken = 0
 
-local function why(expected_nonce, unheard, deadline, ends)
+local function why(expected_nonce, unheard, deadline, ends, ignored)
   local code, message = 'lease-expired', 'The run outlived its hard deadline and was not settled.'
-  if not expected_nonce then
+  if ignored then
+    code, message = 'cancelled', 'The worker went on although the job was cancelled, and lost its lease.'
+  elseif not expected_nonce then
     code, message = 'crashed', 'The node that ran this job stopped renewing its session.'
   elseif unheard then
     message = "The worker's lease ended without a heartbeat."
@@ -39,22 +41,29 @@ local function take_back(id, expected_nonce, expected_end, expected_session)
   local crashes, max_crashes = tonumber(job[8] or nil) or 0, tonumber(job[9])
   local unheard = lease and not job[17]
   local times = (tonumber(job[18] or nil) or 0) + 1
-  local crashed = not unheard or times > max_crashes
+  -- It was told of the cancel by its heartbeats, which have moved its deadline here.
+  local ignored = job[10] and lease and not unheard and ends >= tonumber(job[16])
+  local crashed = not ignored and (not unheard or times > max_crashes)
   if crashed then crashes = crashes + 1 end
   local state = job[10] and 'cancelled' or crashes > max_crashes and 'failed' or 'enqueued'
-  end_run(id, kind, priority, session, lease, job[18])
+  ending.end_run(id, kind, priority, job[6] or '', session, lease, job[18])
   call('HSET', key, 'state', state)
   if crashed then call('HSET', key, 'crashes', crashes) end
   if unheard then call('HSET', key, 'unheard', math.min(times, max_crashes)) end
-  record_attempt(id, job[7], crashed and 'crashed' or 'released', job[11], job[12],
-                 why(expected_nonce, unheard, job[16], ends))
+  attempts.record(id, job[7], ignored and 'cancelled' or crashed and 'crashed' or 'released', job[11], job[12],
+                 why(expected_nonce, unheard, job[16], ends, ignored))
+  local verdict = nil
+  if crashed and not job[10] then verdict = false end
+  local policy = policy_of(kind)
+  if policy and policy.breaker then parts.breaker.heard(kind, policy, id, job[11], verdict) end
   if crashed then total_of('crashed:' .. kind) elseif state == 'enqueued' then total('released') end
   if state == 'enqueued' then
     enqueue(id, kind, priority, job[6] or '', true)
+    if job[20] then parts.unique.keep_deadline(id) end
     tell_followers(id, job[14])
   else
     call('HSET', key, 'finished', now)
-    finish(id, kind, priority, state, tonumber(job[13] or nil), job[19], job[14], job[20])
+    ending.finish(id, kind, priority, state, tonumber(job[13] or nil), job[19], job[14], job[20])
   end
   taken = taken + 1
 end
@@ -64,17 +73,18 @@ if ARGV[2] == 'session' then
   local session, renewals, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
   local record = call('HGET', P .. 'sessions', session)
   if record and string.match(record, '^%d+') == renewals then
-    if call('DEL', P .. 'session:' .. session) == 1 then stop_waiting(session) end
+    if call('DEL', P .. 'session:' .. session) == 1 then parts.forgetting.stop_waiting(session) end
     local ids = call('SRANDMEMBER', P .. 'held:' .. session, limit)
     table.sort(ids)
     for _, id in ipairs(ids) do take_back(id, nil, nil, session) end
-    commit_ends()
+    ending.commit()
     still_held = call('SCARD', P .. 'held:' .. session)
     if still_held == 0 then call('HDEL', P .. 'sessions', session) end
   end
 else
   for at = 4, 1 + 3 * tonumber(ARGV[3]), 3 do take_back(ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])) end
-  commit_ends()
+  ending.commit()
 end
+if made.breaker then parts.breaker.commit() end
 commit()
 return {taken, still_held}

@@ -1,5 +1,4 @@
 #!lua flags=allow-oom
--- uses: ending storing
 -- settle(keep…, count, settlement…): ends leases: complete, retry, fail, cancelled, release.
 --   ARGV[2..4] how long completed and cancelled jobs are kept in ms, and how many of each
 --   ARGV[5] number of settlements; then for each:
@@ -9,12 +8,13 @@
 -- already carried out is answered as it was then, and changes nothing: its reply may have been lost. A completion with
 -- another mark than it was carried out with is none of these: 'other'.
 local keep = {completed = tonumber(ARGV[2]), cancelled = tonumber(ARGV[3]), jobs = tonumber(ARGV[4])}
+local ending = parts.ending
 local answers = {}
 
 local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, at)
   local key = P .. 'job:' .. id
   local job = call('HMGET', key, 'state', 'nonce', 'attempt', 'settled', 'type', 'priority', 'session', 'retention', 'watched',
-                   'lease', 'callback', 'options')
+                   'lease', 'callback', 'options', 'started', 'group')
   if job[4] and string.sub(job[4], 1, #nonce + 1) == nonce .. ':' then
     local state, mark = string.match(job[4], '^(%a+):?(.*)$', #nonce + 2)
     if outcome == 'complete' and mark ~= '' and mark ~= delay then return 'other' end
@@ -24,12 +24,12 @@ local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, 
     total('stale')
     return 'stale'
   end
-  local kind, priority = job[5], job[6]
+  local kind, priority, group = job[5], job[6], job[14] or ''
   -- What only an unsuccessful end needs.
-  local group, errors, max_retries, cancel, started, node, counted, unheard
+  local errors, max_retries, cancel, node, counted, unheard
   if outcome ~= 'complete' then
-    group, errors, max_retries, cancel, started, node, counted, unheard =
-      unpack(call('HMGET', key, 'group', 'errors', 'max_retries', 'cancel', 'started', 'node', 'counted', 'unheard'))
+    errors, max_retries, cancel, node, counted, unheard =
+      unpack(call('HMGET', key, 'errors', 'max_retries', 'cancel', 'node', 'counted', 'unheard'))
     -- A run whose error was counted is not handed back for nothing.
     if outcome == 'release' and counted == attempt then outcome = 'retry' end
   end
@@ -65,25 +65,37 @@ local function settle_one(outcome, id, attempt, nonce, body, delay, follow_ups, 
   if state == 'completed' then put_body('result', id, body, fields) end
   if state == 'completed' or state == 'failed' or state == 'cancelled' then set('finished', now) end
   call('HSET', key, unpack(fields))
-  end_run(id, kind, priority, job[7], job[10], unheard)
+  ending.end_run(id, kind, priority, group, job[7], job[10], unheard)
   if outcome ~= 'complete' then
     local ended = outcome == 'release' and 'released' or outcome == 'cancelled' and 'cancelled' or 'error'
-    record_attempt(id, attempt, ended, started, node, body ~= '' and body or nil)
+    parts.attempts.record(id, attempt, ended, job[13], node, body ~= '' and body or nil)
   end
+  -- What a run says that was to stop tells nothing of its type, unless it succeeded.
+  local verdict = nil
+  if outcome == 'complete' then
+    verdict = true
+  elseif (outcome == 'retry' or outcome == 'fail') and not cancel then
+    verdict = false
+  end
+  local policy = policy_of(kind)
+  if policy and policy.breaker then parts.breaker.heard(kind, policy, id, job[13], verdict) end
 
   if state == 'enqueued' then
-    enqueue(id, kind, priority, group or '', outcome == 'release')
+    enqueue(id, kind, priority, group, outcome == 'release')
     if outcome == 'release' then total('released') else total_of('retried:' .. kind) end
   elseif state == 'scheduled' then
     call('ZADD', P .. 'due', now + delay, id)
     count('scheduled', priority, kind, 1)
     total_of('retried:' .. kind)
   else
-    finish(id, kind, priority, state, tonumber(job[8] or nil), job[11], job[9], job[12])
+    ending.finish(id, kind, priority, state, tonumber(job[8] or nil), job[11], job[9], job[12])
   end
-  if state == 'enqueued' or state == 'scheduled' then tell_followers(id, job[9]) end
+  if state == 'enqueued' or state == 'scheduled' then
+    if job[12] then parts.unique.keep_deadline(id) end
+    tell_followers(id, job[9])
+  end
   if state == 'completed' then
-    for n = 1, follow_ups do store_job(at + (n - 1) * NEW_JOB_FIELDS) end
+    for n = 1, follow_ups do parts.storing.store_job(at + (n - 1) * NEW_JOB_FIELDS) end
   end
   return state
 end
@@ -96,7 +108,8 @@ for n = 1, tonumber(ARGV[5]) do
   at = at + 7 + follow_ups * NEW_JOB_FIELDS
 end
 
-commit_ends()
-if finished > 0 then prune(2 * finished, keep) end
+ending.commit()
+if made.breaker then parts.breaker.commit() end
+ending.prune(nil, keep)
 commit()
 return answers

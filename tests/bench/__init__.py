@@ -1,0 +1,1 @@
+"""Measurements of the whole and its parts. Not part of what is installed."""
