@@ -300,7 +300,7 @@ async def test_which_nodes_may_start(store, loopback, server, keys, refused):
 
 async def test_before_the_keys_are_known_nobody_gets_in(serve, tmp_path):
     """A node that starts while its store is away does not know which keys there are. Probes are answered."""
-    away = Store(Connections(f"unix://{tmp_path}/nothing.sock"), namespace="away")
+    away = Store(Connections(f"unix://{tmp_path}/nothing.sock"), namespace="away", patience=0.1)
     for keys in (None, API_KEYS):
         api = await serve(behind=away, api_keys=keys)
         answer = await api.get("/api/v1/jobs", headers=bearer(KEYS["read"]))
