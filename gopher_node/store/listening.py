@@ -41,12 +41,14 @@ class Listener:
         self._wanted: dict[str, _Subscription] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
 
     def subscribe(self, channel: str, heard: Callable[[str], None], catch_up: Callable[[], Awaitable[None]]) -> None:
         """Call `heard` with each message of the channel, and `catch_up` before the first and after each outage."""
         self._wanted[channel] = _Subscription(heard, catch_up)
         self._changed.set()
         if self._task is None or self._task.done():
+            self._closing = False
             self._task = asyncio.create_task(self._listen(), name="listener")
 
     def unsubscribe(self, channel: str) -> None:
@@ -55,6 +57,7 @@ class Listener:
 
     async def close(self) -> None:
         if self._task is not None:
+            self._closing = True
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
@@ -63,7 +66,8 @@ class Listener:
     async def _listen(self) -> None:
         # Not redis-py's PubSub: it reconnects by itself, and two tasks that do so at once ruin its connection.
         pause = 0.5
-        while True:
+        # A connection that breaks in the moment of the cancellation hides that: to a task group, errors go first.
+        while not self._closing:
             foreseen = True
             try:
                 async with self._connections.dedicated() as connection, asyncio.TaskGroup() as group:
@@ -76,7 +80,8 @@ class Listener:
                 with contextlib.suppress(Exception):
                     self._on_trouble(troubles)
             pause = 0.5 if foreseen else min(pause * 2, 5.0)
-            await asyncio.sleep(random.uniform(0.05, pause))
+            if not self._closing:
+                await asyncio.sleep(random.uniform(0.05, pause))
 
     async def _ask(self, connection: AbstractConnection) -> None:
         """Subscribe to what is wanted, as that changes. Whoever took a channel over has to catch up for itself."""
