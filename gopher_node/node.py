@@ -247,8 +247,10 @@ class Node:
         try:
             await api.start()
         except OSError as error:
+            # asyncio's own words repeat the address; a name that cannot be resolved has a number below 0.
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
             raise SettingError(
-                f"SERVER_HOST={server.host} SERVER_PORT={server.port} cannot be used: {error.strerror or error}. "
+                f"SERVER_HOST={server.host} SERVER_PORT={server.port} cannot be used: {reason}. "
                 "Name an address of this host, or choose another port with --port (0 takes any free one)."
             ) from error
         stack.push_async_callback(api.stop)

@@ -4,8 +4,9 @@ The program, started warm: forked from a server that has imported all of it, ins
 What is started is the real thing. It is a process of its own, in a session of its own, with the signals, environment,
 directory, descriptors and arguments that `python -m gopher_node.cli` would have, and it runs that program's main and
 ends as it ends; only what one second of imports has left in memory is there from the start. So a warm start does not
-show that the program can be imported, in which order that happens, nor how long it takes: tests/cli/test_program.py,
-tests/node/test_open_node.py and one test of tests/node/test_roles.py start it cold.
+show that the program can be imported, in which order that happens, nor how long it takes. Cold starts do: in
+tests/cli/test_program.py wherever there is no terminal, in tests/cli/test_reload.py, in tests/node/test_open_node.py,
+and in one test of tests/node/test_roles.py. tests/test_warm_start.py compares the two.
 
 Each test process has one server, from its first warm start to its own end.
 """
@@ -18,10 +19,12 @@ import contextlib
 import functools
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
 import runpy
+import secrets
 import select
 import signal
 import socket
@@ -68,7 +71,7 @@ class WarmProcess:
             raise subprocess.TimeoutExpired(COLD, timeout or 0)
         return code
 
-    async def wait_async(self) -> int:
+    async def ended(self) -> int:
         if self._status is not None:
             loop = asyncio.get_running_loop()
             descriptor, ended = self._status.fileno(), asyncio.Event()
@@ -89,6 +92,32 @@ class WarmProcess:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+class Reading(asyncio.StreamReaderProtocol):
+    """Closes its pipe at the end of what is read."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
+
+
+async def start_async(
+    arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path
+) -> tuple[WarmProcess, asyncio.StreamReader]:
+    """The program and what it writes on stderr. Only where it is possible to start it warm."""
+    ours, theirs = os.pipe()
+    try:
+        process = _start(arguments, env, cwd, [0, 1, theirs])
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    lines = asyncio.StreamReader()
+    pipe = open(ours, "rb", 0)  # noqa: ASYNC230, SIM115 – it is closed with the transport
+    await asyncio.get_running_loop().connect_read_pipe(lambda: Reading(lines), pipe)
+    return process, lines
 
 
 def possible(environment: Mapping[str, str]) -> bool:
@@ -116,11 +145,17 @@ def start(
             stderr=stderr,
             start_new_session=True,
         )
+    return _start(arguments, env, cwd or os.curdir, [stdin, stdout, stderr])
+
+
+def _start(
+    arguments: Sequence[str], env: Mapping[str, str], cwd: Path | str, descriptors: Sequence[int]
+) -> WarmProcess:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        request = json.dumps([list(arguments), dict(env), os.path.abspath(cwd or os.curdir)]).encode()
+        request = json.dumps([list(arguments), dict(env), os.path.abspath(cwd)]).encode()
         server = _server()
-        socket.send_fds(server, [len(request).to_bytes(LENGTH, "big")], [stdin, stdout, stderr, theirs.fileno()])
+        socket.send_fds(server, [len(request).to_bytes(LENGTH, "big")], [*descriptors, theirs.fileno()])
         server.sendall(request)
     word = _word(ours)
     if not word.startswith("started "):
@@ -244,12 +279,13 @@ def _become(environment: Mapping[str, str], cwd: str, descriptors: Sequence[int]
 
     for target, descriptor in enumerate(descriptors):
         os.dup2(descriptor, target)
-    # They are line-buffered or not by what they lead to; stderr always is.
-    for descriptor, (name, mode, buffering) in enumerate((("stdin", "r", -1), ("stdout", "w", -1), ("stderr", "w", 1))):
-        old = getattr(sys, name)
-        new = open(descriptor, mode, buffering, old.encoding, old.errors, closefd=False)  # noqa: SIM115
-        setattr(sys, name, new)
-        setattr(sys, f"__{name}__", new)
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = _stream(descriptor, getattr(sys, name))
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+    middleware: Any = sys.modules["gopher_node.api.middleware"]
+    middleware._process = secrets.token_hex(6)  # drawn when it is imported, and each process has another
 
     os.environ.clear()
     os.environ.update(environment)
@@ -261,6 +297,15 @@ def _become(environment: Mapping[str, str], cwd: str, descriptors: Sequence[int]
 
     status.send(f"started {os.getpid()}".encode())
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+
+
+def _stream(descriptor: int, like: io.TextIOWrapper) -> io.TextIOWrapper:
+    """What an interpreter makes of this descriptor, whose buffering depends on where it leads to."""
+    unbuffered = like.write_through
+    mode = "wb" if descriptor else "rb"
+    bytes_of_it: Any = open(descriptor, mode, 0 if unbuffered and descriptor else -1, closefd=False)  # noqa: SIM115
+    by_line = not unbuffered and (descriptor == 2 or bytes_of_it.isatty())
+    return io.TextIOWrapper(bytes_of_it, like.encoding, like.errors, line_buffering=by_line, write_through=unbuffered)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnusedCliTokensError
+from cyclopts.exceptions import CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from gopher_node.cli.exits import Exit, exit_code
 from gopher_node.cli.show import visible
@@ -60,11 +60,20 @@ def _usage_message(error: CycloptsError, arguments: Sequence[str]) -> str:
             message = f"There is no command {told!r}" + (f"; did you mean {close[0]}?" if close else ".")
         else:
             message = f"{where} does not take the argument {stray!r}."
+    elif isinstance(error, UnknownOptionError):
+        message = _without_far_guess(error.token.keyword or error.token.value, message)
     elif isinstance(error, MissingArgumentError) and error.argument:
         option = error.keyword or error.argument.name
         given = error.keyword or error.argument.tokens
         message = f"{option} needs a value." if given else f"{where} needs {option}."
     return f"{message} See `{where} --help`."
+
+
+def _without_far_guess(stray: str, message: str) -> str:
+    # The dashes alone make any two short options alike, so a guess stays only if the names without them are.
+    told, _, guess = message.partition(" Did you mean --")
+    name = stray.lstrip("-").partition("=")[0]
+    return message if difflib.get_close_matches(name, [guess.rstrip("?")], n=1) else told
 
 
 def _command(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -55,7 +55,8 @@ def _entry(content: Any, mistake: dict[str, Any]) -> dict[str, str]:
     if code in ("union_tag_not_found", "union_tag_invalid"):
         # Said of the field that chooses between the shapes of a payload, and not of the whole.
         location = (*location, mistake["ctx"]["discriminator"].strip("'"))
-        detail = "Field required" if code == "union_tag_not_found" else f"One of {mistake['ctx']['expected_tags']}"
+        expected = f"Input should be one of {mistake['ctx'].get('expected_tags')}"
+        detail = "Field required" if code == "union_tag_not_found" else expected
         code = "missing" if code == "union_tag_not_found" else "enum"
     return {
         "pointer": _pointer(content, location, missing=code == "missing"),

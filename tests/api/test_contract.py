@@ -198,14 +198,17 @@ def _converse(schema: Any) -> Iterator[Any]:
             schemathesis.hooks.unregister(hook)
 
 
-async def test_what_is_answered_is_what_is_described(tmp_path: Path, valkey_url: str, namespace: str) -> None:
+async def test_what_is_answered_is_what_is_described(
+    tmp_path: Path, valkey_url: str, namespace: str, pytestconfig: pytest.Config
+) -> None:
+    examples = 4 if pytestconfig.getoption("all") else 2
     async with running(
         f"--data-dir={tmp_path}",
         GOPHER_API_KEYS=KEY,
         REDIS_URL=valkey_url,
         GOPHER_NAMESPACE=namespace,
     ) as node:
-        called, wrong = await asyncio.to_thread(check, node.url, phases=["fuzzing"], examples=4)
+        called, wrong = await asyncio.to_thread(check, node.url, phases=["fuzzing"], examples=examples)
         mistakes = [line for line in node.log if line.get("msg") == "http.failed"]
     assert wrong == [], "\n\n".join(wrong)
     assert mistakes == []

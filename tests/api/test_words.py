@@ -23,6 +23,12 @@ JSON = {"Content-Type": "application/json"}
         ("jobs", {"type": "a", "prioriti": 1}, "/prioriti", "There is no such field; did you mean `priority`?"),
         ("jobs", {"type": "a", "xyz": 1}, "/xyz", "/xyz: There is no such field."),
         ("jobs", {"type": "greet", "payload": {}}, "/payload/name", "/payload/name must be given."),
+        (
+            "jobs",
+            {"type": "greet", "payload": {"name": "a", "x": 1}},
+            "/payload/x",
+            "/payload/x: There is no such field.",
+        ),
         ("jobs/bulk", [{"type": "a", "tags": [""]}], "/0/tags/0", "Nothing was stored. /0/tags/0 must be "),
         ("leases", {"types": ["a", "b c"]}, "/types/1", "/types/1 must be the name of a job type."),
         ("leases", {}, "/types", "/types must be given."),
@@ -79,6 +85,10 @@ async def test_wrong_addresses_lead_to_the_documentation(api: Api) -> None:
     assert (missing.problem, missing.json["detail"]) == ("not-found", "All addresses are listed at /docs.")
     assert wrong.problem == "method-not-allowed"
     assert all(method in wrong.json["detail"] for method in wrong.headers["Allow"].split(","))
+    assert wrong.json["detail"] == "This address takes GET and HEAD. All addresses are listed at /docs."
+
+    several = await api.call("PUT", "/api/v1/jobs")
+    assert several.json["detail"].startswith("This address takes DELETE, GET, HEAD and POST.")
 
 
 async def test_the_root_leads_on(api: Api) -> None:

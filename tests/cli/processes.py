@@ -9,10 +9,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import orjson
 
 from gopher_node.client import Client
+from tests import warm_start
+from tests.warm_start import WarmProcess
 
 HANDLERS = Path(__file__).parent / "handlers_of_a_user"
 PROGRAM = [sys.executable, "-m", "gopher_node.cli"]
@@ -27,8 +30,9 @@ def clean_environment(**changes: str) -> dict[str, str]:
 class Lines:
     """What a process writes on stderr, line by line. Nobody waits longer than 30 s for a line."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+    def __init__(self, stderr: IO[bytes] | None) -> None:
+        assert stderr is not None
+        self._stderr = stderr
         self._lines: list[bytes] = []
         self._news = threading.Condition()
         self._ended = False
@@ -37,8 +41,7 @@ class Lines:
         self._thread.start()
 
     def _read(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
+        for line in self._stderr:
             with self._news:
                 self._lines.append(line)
                 self._news.notify_all()
@@ -65,11 +68,10 @@ class Lines:
 
     def close(self) -> None:
         self._thread.join(30)
-        assert self._process.stderr is not None
-        self._process.stderr.close()
+        self._stderr.close()
 
 
-def end(process: subprocess.Popen[bytes], lines: Lines) -> int:
+def end(process: subprocess.Popen[bytes] | WarmProcess, lines: Lines) -> int:
     """Stop a process as an operator would, and by force if that does not help."""
     process.terminate()
     try:
@@ -86,14 +88,13 @@ def running_node(
     data: Path, *arguments: str, api_key: str = "", ca: Path | None = None, **environment: str
 ) -> Iterator[str]:
     """A real node with the embedded store and the handlers beside this file. The value is its address."""
-    process = subprocess.Popen(
-        [*PROGRAM, "--port=0", "--handlers=clijobs", f"--data-dir={data}", "--log-format=json", *arguments],
-        cwd=HANDLERS,
-        env=clean_environment(**environment),
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    lines = Lines(process)
+    arguments = ["--port=0", "--handlers=clijobs", f"--data-dir={data}", "--log-format=json", *arguments]
+    ours, theirs = os.pipe()
+    try:
+        process = warm_start.start(arguments, cwd=HANDLERS, env=clean_environment(**environment), stderr=theirs)
+    finally:
+        os.close(theirs)
+    lines = Lines(os.fdopen(ours, "rb"))
     try:
         url = orjson.loads(lines.next_with("node.started"))["url"]
         # A job that has run shows that the worker is there too, without which the node is not yet healthy.

@@ -17,11 +17,17 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 """
 
 
+PRINTED: dict[str, str] = {}
+
+
 def script(gopher: Any, shell: str, place: Path) -> Path:
-    ran = gopher("completion", shell)
-    assert (ran.code, ran.err) == (0, "")
+    """Printed once, for that takes a while, and it says the same each time."""
+    if shell not in PRINTED:
+        ran = gopher("completion", shell)
+        assert (ran.code, ran.err) == (0, "")
+        PRINTED[shell] = ran.out
     path = place / f"completion.{shell}"
-    path.write_text(ran.out)
+    path.write_text(PRINTED[shell])
     return path
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests import warm_start
 from tests.cli.processes import PROGRAM, clean_environment
 
 pytestmark = pytest.mark.process
@@ -22,17 +23,11 @@ JOB = {"job_id": "7f7a2b1e-6f0e-4d7a-9a55-0d9a9f3ad001", "type": "email", "statu
 
 
 def on_terminal(*arguments: str, typed: bytes = b"", **environment: str) -> tuple[int, str]:
-    """Run the program on a terminal. Answers its exit code and all that stood on the screen."""
+    """Run the program, started warm, on a terminal. Answers its exit code and all that stood on the screen."""
     ours, theirs = pty.openpty()
     os.write(ours, typed)
-    process = subprocess.Popen(
-        [*PROGRAM, *arguments],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env=clean_environment(TERM="xterm-256color", COLUMNS="200", **environment),
-        start_new_session=True,
-    )
+    env = clean_environment(TERM="xterm-256color", COLUMNS="200", **environment)
+    process = warm_start.start(arguments, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     screen = b""
     while True:

@@ -99,7 +99,7 @@ def test_a_changed_handler_runs_at_once(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    lines = Lines(process)
+    lines = Lines(process.stderr)
 
     def version() -> object:
         url = orjson.loads(lines.next_with("node.started"))["url"]
@@ -149,7 +149,7 @@ def test_ctrl_c_stops_both_gracefully(tmp_path: Path) -> None:
         start_new_session=True,
     )
     os.close(theirs)
-    lines = Lines(process)
+    lines = Lines(process.stderr)
 
     try:
         lines.next_with("node.started")

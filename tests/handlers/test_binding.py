@@ -209,6 +209,8 @@ def test_missing_choice_between_shapes_is_named_as_a_field() -> None:
 
     assert errors_of(made(take), b"{}") == [("/kind", "missing")]
     assert errors_of(made(take), b'{"kind": "cow"}') == [("/kind", "enum")]
+    with pytest.raises(InvalidPayload, match="/kind: Input should be one of 'cat', 'dog'"):
+        made(take).parse(b'{"kind": "cow"}')
     assert errors_of(made(take), b'{"kind": "cat", "lives": []}') == [("/lives", "int-type")]
 
 

@@ -1,11 +1,10 @@
-"""A real node in a process of its own, started as a user starts it, and spoken to over HTTP."""
+"""A real node in a process of its own, with what a user gives it, and spoken to over HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,18 +13,25 @@ from typing import Any
 import aiohttp
 import orjson
 
+from tests import warm_start
+from tests.warm_start import WarmProcess
+
 HANDLERS = Path(__file__).parent / "handlers_of_a_user"
 
 
 class NodeProcess:
-    """Started by `start`; `url` is known then. Each line of its log is kept and can be waited for."""
+    """
+    Started by `start`, warm unless told otherwise; `url` is known then. Each line of its log is kept and can be waited
+    for.
+    """
 
-    def __init__(self, *flags: str, **environment: str) -> None:
+    def __init__(self, *flags: str, cold: bool = False, **environment: str) -> None:
         self.flags = flags
+        self.cold = cold
         self.environment = environment
         self.log: list[dict[str, Any]] = []
         self._news = asyncio.Condition()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | WarmProcess | None = None
         self._reader: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
         self.url = ""
@@ -38,20 +44,28 @@ class NodeProcess:
     async def start(self) -> NodeProcess:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GOPHER_")}
         environment |= {"PYTHONPATH": str(HANDLERS), **self.environment}
-        command = [sys.executable, "-m", "gopher_node.cli", "run", "--port=0", "--log-format=json", *self.flags]
-        self._process = await asyncio.create_subprocess_exec(
-            *command, env=environment, stderr=asyncio.subprocess.PIPE, cwd=HANDLERS, start_new_session=True
-        )
-        self._reader = asyncio.create_task(self._read())
+        arguments = ["run", "--port=0", "--log-format=json", *self.flags]
+        if self.cold or not warm_start.possible(environment):
+            self._process = await asyncio.create_subprocess_exec(
+                *warm_start.COLD,
+                *arguments,
+                env=environment,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=HANDLERS,
+                start_new_session=True,
+            )
+            assert self._process.stderr is not None
+            lines = self._process.stderr
+        else:
+            self._process, lines = await warm_start.start_async(arguments, env=environment, cwd=HANDLERS)
+        self._reader = asyncio.create_task(self._read(lines))
         started = await self.logged(lambda line: line.get("msg") == "node.started")
         self.url = started["url"]
         self._session = aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=60))
         return self
 
-    async def _read(self) -> None:
-        assert self._process is not None
-        assert self._process.stderr is not None
-        async for raw in self._process.stderr:
+    async def _read(self, lines: asyncio.StreamReader) -> None:
+        async for raw in lines:
             try:
                 line = orjson.loads(raw)
             except orjson.JSONDecodeError:
@@ -83,7 +97,8 @@ class NodeProcess:
         assert self._process is not None
         assert self._reader is not None
         async with asyncio.timeout(timeout):
-            code = await self._process.wait()
+            process = self._process
+            code = await (process.ended() if isinstance(process, WarmProcess) else process.wait())
             await self._reader
         if self._session is not None:
             await self._session.close()
@@ -127,9 +142,9 @@ class NodeProcess:
 
 
 @asynccontextmanager
-async def running(*flags: str, **environment: str) -> AsyncIterator[NodeProcess]:
+async def running(*flags: str, cold: bool = False, **environment: str) -> AsyncIterator[NodeProcess]:
     """A node that is stopped at the end, by force if it must be."""
-    node = NodeProcess(*flags, **environment)
+    node = NodeProcess(*flags, cold=cold, **environment)
     try:
         yield await node.start()
     finally:

@@ -205,7 +205,14 @@ async def test_thousand_jobs_and_a_kill_of_each_kind(valkey_url: str, namespace:
             dying[name] = await stack.enter_async_context(worker(language, api.url, name=name, seconds=1))
             await stack.enter_async_context(worker(language, api.url, name=language))
         await stack.enter_async_context(
-            running("--role=worker", "--handlers=userjobs", **python, LEDGER_NAME="python", LEDGER_SECONDS="0.02")
+            # With more slots than the others have: each job of theirs costs some processes.
+            running(
+                "--role=worker",
+                "--handlers=userjobs",
+                **{**python, "WORKER_CONCURRENCY": "12"},
+                LEDGER_NAME="python",
+                LEDGER_SECONDS="0.02",
+            )
         )
         jobs = [{"type": "traced", "payload": {"port": conductor.port}} for _ in range(count)]
         status, answer = await api.request("POST", "/api/v1/jobs/bulk", json=jobs)

@@ -21,7 +21,7 @@ async def test_idle_node_sends_few_commands() -> None:
     with server(str(find_binary())) as url:
         client = redis.asyncio.Redis.from_url(url)
         async with running("--role=all", REDIS_URL=url), client.monitor() as monitor, asyncio.timeout(30):
-            for _ in range(2):  # when it waits for work a second time, all its parts have begun
+            for _ in range(4):  # by then all its parts have begun, the process of its heartbeat too
                 while not (await _next_command(monitor)).startswith("BLPOP"):
                     pass
             began = time.monotonic()

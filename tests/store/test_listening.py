@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gopher_node.errors import JobNotFound
+from gopher_node.errors import JobNotFound, StoreUnavailable
 from gopher_node.job import Job, Lease, NewJob, State
 from gopher_node.store import Connections, Session, Store
 from gopher_node.store.watching import Watching
@@ -341,3 +341,26 @@ async def test_a_session_that_ended_hears_nothing_more(store: Store) -> None:
         await store.cancel(job.id)
 
         assert (await task).state is State.CANCELLED
+
+
+async def test_a_connection_that_breaks_while_it_is_closed(
+    valkey_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its error hides the cancellation, and the listener must end all the same."""
+    connections = valkey_store._connections
+    dedicated = connections.dedicated
+
+    @contextlib.asynccontextmanager
+    async def breaking() -> AsyncIterator[Any]:
+        async with dedicated() as connection:
+            try:
+                yield connection
+            except asyncio.CancelledError:
+                raise StoreUnavailable("broken") from None
+
+    monkeypatch.setattr(connections, "dedicated", breaking)
+    job = await valkey_store.submit(NewJob(type=TYPE))
+    async with waiting(valkey_store, job.id):
+        await listening(valkey_store)
+        async with asyncio.timeout(10):
+            await valkey_store._listener.close()

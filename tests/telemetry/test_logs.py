@@ -289,7 +289,7 @@ anything = st.recursive(
 
 
 @pytest.mark.parametrize("format", ["json", "console"])
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
 @given(
     message=st.text(st.characters()), values=st.dictionaries(st.text(st.characters(), min_size=1), anything, max_size=4)
 )

@@ -44,6 +44,8 @@ Fault = dict[str, str]
 MAX_FAULTS = 100
 MAX_SUGGESTED = 40
 """Characters of an unknown name that are compared with the known ones."""
+OUR_WORDS = {"Field required": "must be given", "Extra inputs are not permitted": "There is no such field."}
+"""What is said in place of pydantic's words."""
 SERVER = "gopher-node"
 """Said in place of the library's name and version, which are nobody's business."""
 HEADERS = {"Server": SERVER, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
@@ -168,7 +170,9 @@ def _of_aiohttp(error: web.HTTPException) -> Problem:
 
 def _of_address(error: web.HTTPException) -> str:
     if isinstance(error, web.HTTPMethodNotAllowed):
-        return f"This address takes {' and '.join(sorted(error.allowed_methods))}. All addresses are listed at /docs."
+        *others, last = sorted(error.allowed_methods)
+        takes = f"{', '.join(others)} and {last}" if others else last
+        return f"This address takes {takes}. All addresses are listed at /docs."
     return "All addresses are listed at /docs." if error.status == 404 else ""
 
 
@@ -200,7 +204,9 @@ def no_such(what: str, name: str, known: Iterable[str]) -> str:
 
 def our_words(said: str) -> str:
     """What pydantic says of a value, in the style of all that is said here."""
-    return "must be given" if said == "Field required" else re.sub(r"^Input should be ", "must be ", said)
+    if said in OUR_WORDS:
+        return OUR_WORDS[said]
+    return re.sub(r"^Input should be ", "must be ", said)
 
 
 def document(problem: Problem, request_id: str) -> dict[str, Any]:

@@ -254,7 +254,7 @@ class Desk:
         if state is None:
             raise StaleLease
         if state not in possible:
-            raise InvalidState(state, f"This run was settled before, in another way: its job is {state} since.")
+            raise InvalidState(state, f"This run was settled before, in another way: its job is now {state}.")
 
     async def _read_follow_ups(self, token: Token, documents: list[Any]) -> list[NewJob]:
         settings, catalogue = self.parts.settings, self.parts.catalogue

@@ -43,8 +43,8 @@ async def retry_dead_letters(request: web.Request, query: DeadLettersActQuery) -
     """
     Run failed jobs once more: all of them, those that match, or those whose ids the body names.
 
-    Ids of jobs that are not failed are passed over. After five seconds the answer says how many it were, and where to
-    go on: send the same again with its `next_cursor` as `cursor`.
+    Ids of jobs that are not failed are passed over. After five seconds the answer says how many there were, and where
+    to go on: send the same again with its `next_cursor` as `cursor`.
     """
     parts = request.app[PARTS]
     if request.body_exists:
@@ -67,8 +67,8 @@ async def delete_dead_letters(request: web.Request, query: DeadLettersActQuery) 
     """
     Forget failed jobs: those that match, those whose ids the body names, or with `all=true` all. There is no way back.
 
-    Ids of jobs that are not failed are passed over. After five seconds the answer says how many it were, and where to
-    go on: send the same again with its `next_cursor` as `cursor`.
+    Ids of jobs that are not failed are passed over. After five seconds the answer says how many there were, and where
+    to go on: send the same again with its `next_cursor` as `cursor`.
     """
     parts = request.app[PARTS]
     if request.body_exists:

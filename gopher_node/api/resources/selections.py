@@ -45,7 +45,7 @@ async def cancel_jobs(request: web.Request, query: JobsActQuery) -> web.Response
     """
     Cancel all jobs that match: those that wait at once, and of those that run, whoever runs them is asked to stop.
 
-    At least one filter, or `all=true`. After five seconds the answer says how many it were, and where to go on: send
+    At least one filter, or `all=true`. After five seconds the answer says how many there were, and where to go on: send
     the same again with its `next_cursor` as `cursor`.
     """
     return respond(await act(request.app[PARTS], "cancel", "cancelled", chosen(query, query.status), query.cursor))
@@ -56,7 +56,7 @@ async def retry_jobs(request: web.Request, query: JobsActQuery) -> web.Response:
     """
     Run all jobs that match and have ended once more, with full budgets: the failed ones, unless `status` is given.
 
-    At least one filter, or `all=true`. After five seconds the answer says how many it were, and where to go on: send
+    At least one filter, or `all=true`. After five seconds the answer says how many there were, and where to go on: send
     the same again with its `next_cursor` as `cursor`.
     """
     return respond(await act(request.app[PARTS], "retry", "retried", chosen(query, query.status), query.cursor))
@@ -67,7 +67,7 @@ async def run_jobs_now(request: web.Request, query: JobsActQuery) -> web.Respons
     """
     Put all scheduled jobs that match into their queues at once.
 
-    At least one filter, or `all=true`. After five seconds the answer says how many it were, and where to go on: send
+    At least one filter, or `all=true`. After five seconds the answer says how many there were, and where to go on: send
     the same again with its `next_cursor` as `cursor`.
     """
     return respond(await act(request.app[PARTS], "run_now", "moved", chosen(query, query.status), query.cursor))
@@ -78,7 +78,7 @@ async def delete_jobs(request: web.Request, query: JobsActQuery) -> web.Response
     """
     Forget all jobs that match and are not running. There is no way back.
 
-    At least one filter, or `all=true`. After five seconds the answer says how many it were, and where to go on: send
+    At least one filter, or `all=true`. After five seconds the answer says how many there were, and where to go on: send
     the same again with its `next_cursor` as `cursor`.
     """
     return respond(await act(request.app[PARTS], "delete", "deleted", chosen(query, query.status), query.cursor))
