@@ -13,7 +13,7 @@ from typing import Any
 
 import aiocron
 
-from gopher_node.errors import StoreError
+from gopher_node.errors import StoreError, StoreFull
 from gopher_node.schedules import ScheduleError, plan
 from gopher_node.store import Overdue, Store, Survey
 from gopher_node.telemetry.events import Events
@@ -206,7 +206,12 @@ class Scheduler:
                 continue
             moved = True
             for step in steps:
-                outcome = await self._store.recurring.fire(found, step)
+                try:
+                    outcome = await self._store.recurring.fire(found, step)
+                except StoreFull as error:
+                    # It fires later. What frees room, releasing and ending jobs, must not wait for it.
+                    self._events.store_down(error)
+                    return False
                 if outcome not in ("fired", "overlapped", "missed"):
                     break  # another node was here first
                 self._events.recurred(outcome, step.missed)

@@ -101,7 +101,7 @@ GOOD = {
     "GOPHER_URL": ("http://[::1]:8080", "url", "http://[::1]:8080"),
     "GOPHER_FLOW": (
         '{"email": {"rate_limit": "100/s", "max_running": 4}}',
-        *("flow", {"email": FlowPolicy(rate=Rate(100), concurrency=4)}),
+        *("flow", {"email": FlowPolicy(rate=Rate(100), max_running=4)}),
     ),
 }
 SECRETS = ("REDIS_PASSWORD", "SMTP_PASSWORD", "WEBHOOK_SECRET", "PAYMENT_SECRET")

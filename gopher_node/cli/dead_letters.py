@@ -65,7 +65,7 @@ def retry_dead(
         else:
             return _left()
     show_retried(count, remote)
-    return _passed_over(ids, count)
+    return _passed_over(ids, count, ", or another job bears the unique key")
 
 
 def delete_dead(
@@ -110,9 +110,9 @@ def _left() -> int:
     return Exit.FAILED
 
 
-def _passed_over(ids: tuple[str, ...], count: int) -> int:
+def _passed_over(ids: tuple[str, ...], count: int, reason: str = "") -> int:
     rest = len({job_id.lower() for job_id in ids}) - count
     if rest <= 0:
         return Exit.OK
-    show.write_note(f"gopher-node: {rest} of these ids {'is' if rest == 1 else 'are'} no dead letter's.")
+    show.write_note(f"gopher-node: {rest} of these ids {'is' if rest == 1 else 'are'} no dead letter's{reason}.")
     return Exit.NOT_FOUND

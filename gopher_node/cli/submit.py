@@ -172,6 +172,8 @@ def submit(
             job = client.submit(type, content, **options)
         except ValueError as error:
             raise UsageError(f"--{str(error).replace('_', '-')}") from None
+        if job.existing:
+            show.write_note("gopher-node: nothing was stored; this job was there before.")
         if seconds is None:
             show_line(job, as_json=remote.json)
             _warn_if_unserved(client, job)

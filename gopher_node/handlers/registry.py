@@ -190,10 +190,7 @@ class Registry:
             "breaker": breaker,
         }
         policy = _read(read_limits, words, f"Of the handler {type}:")
-        if not isinstance(retry, (RetryPolicy, NoneType)):
-            raise InvalidHandler(
-                f"The retry of the handler {type} must be a RetryPolicy, such as RetryPolicy(base=30)."
-            )
+        _check_retry(retry, type)
 
         def decorate(function: Function) -> Function:
             self.register(
@@ -273,6 +270,11 @@ def _check_type(type: Any) -> None:
         raise InvalidHandler(
             f"{type!r} is no job type: use letters, digits, dot, dash and underscore, at most 100, no space."
         )
+
+
+def _check_retry(retry: object, type: str) -> None:
+    if not isinstance(retry, (RetryPolicy, NoneType)):
+        raise InvalidHandler(f"The retry of the handler {type} must be a RetryPolicy, such as RetryPolicy(base=30).")
 
 
 def _check_number(value: Any, low: int, high: int, what: str) -> None:

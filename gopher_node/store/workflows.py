@@ -161,7 +161,7 @@ class Workflows:
         return WorkflowPage(found, replies.encode_cursor(b"w", b"%d" % last.created_ms, last.id.encode()))
 
     async def members(self, id: str, limit: int = 50, cursor: str | None = None) -> Page:
-        """A page of a workflow's jobs by creation, the first first. Raises WorkflowNotFound, and ValueError."""
+        """A page of a workflow's jobs in the order in which they joined it. Raises WorkflowNotFound, and ValueError."""
         answer = await self._run("workflows", "members", id, limit, *replies.decode_cursor(cursor)[1:])
         if answer is None:
             raise WorkflowNotFound(f"There is no workflow {id}.")
@@ -186,7 +186,7 @@ class Workflows:
         """The state in which the first step found the workflow; at most so many steps, or all."""
         state, done_to, steps = "", "", 0
         while True:
-            answer = await self._run("cancel_workflow", id, done_to, MAX_STEP, now=now)
+            answer = await self._run("cancel_workflow", id, done_to, MAX_STEP, "1" if most else "", now=now)
             if answer is None:
                 if state:
                     break  # it has ended meanwhile, and its last member is forgotten

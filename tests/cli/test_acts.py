@@ -154,6 +154,19 @@ def test_a_callback_must_be_allowed(at_node: Any, queue: str) -> None:
 
 
 @pytest.mark.process
+def test_a_dead_letter_whose_name_is_taken_is_not_retried(at_node: Any) -> None:
+    """That is no reason to call it none."""
+    group = f"g-{submitted(at_node, 'echo')[:8]}"
+    told = ("submit", "-t", "buggy", "--group", group, "--unique-key", group, "--json")
+    dead = at_node(*told, "--wait", "30s").json["job_id"]
+    waiting = at_node(*told, "--delay", "1h").json["job_id"]
+
+    ran = at_node("dead-letters", "retry", dead)
+    assert (ran.code, waiting != dead) == (3, True)
+    assert ran.err == "gopher-node: 1 of these ids is no dead letter's, or another job bears the unique key.\n"
+    at_node("delete", dead, waiting)
+
+
 def test_dead_letters_are_shown_retried_and_deleted(at_node: Any) -> None:
     """With the error of each run; by id or by filter."""
     group = f"g-{submitted(at_node, 'echo')[:8]}"

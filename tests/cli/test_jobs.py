@@ -56,12 +56,14 @@ def test_uniqueness_expiry_and_retries_reach_the_job(at_node: Any, queue: str) -
     said = ("-t", queue, "--unique-key", "a", "--unique-until", "10m", "--ttl", "1h", "--retry", '{"strategy":"fixed"}')
     job = submitted(at_node, *said)
     twin = submitted(at_node, *said)
+    told = at_node("submit", *said)
     refused = at_node("submit", "-t", queue, "--unique-key", "a", "--on-duplicate", "reject")
     log = at_node("jobs", "log", job["job_id"])
 
     assert (job["unique_key"], job["retry"]["strategy"], job["expires_at"] > job["created_at"]) == ("a", "fixed", True)
     assert twin["job_id"] == job["job_id"]
     assert (refused.code, "unique key" in refused.err) == (1, True)
+    assert "nothing was stored" in told.err
     assert (log.code, log.out) == (0, "")
     assert "--retry" in at_node("submit", "-t", queue, "--retry", "fixed").err
 

@@ -46,9 +46,22 @@ def _names(found: Dump, jobs: Jobs) -> Iterator[str]:
             if (state in FINAL and not for_a_time) or (state not in WAITING and unique["until"] == "started"):
                 yield f"{name}: its job is {state}, so it should be free"
     for id, (name, unique) in borne.items():
-        held = unique["until"] == "finished" and jobs[id]["state"] not in FINAL
+        held = unique["until"] == "finished" and jobs[id]["state"] not in FINAL and not _gave_way(id, borne[id], jobs)
         if held and (name not in found or found[name].value != id):
             yield f"job:{id}: is {jobs[id]['state']} and has lost its name"
+
+
+def _gave_way(id: str, name: tuple[str, dict[str, Any]], jobs: Jobs) -> bool:
+    """Whether a job had expired when another of its name came; a tick will end it."""
+    job, key = jobs[id], name[1]["key"]
+    if job["state"] not in WAITING or "expires" not in job:
+        return False
+    others = (other for one, other in jobs.items() if one != id and other["type"] == job["type"])
+    return any(
+        float(other.get("requeued", other["created"])) >= float(job["expires"])
+        for other in others
+        if (json.loads(other.get("options", "{}")).get("unique") or {}).get("key") == key
+    )
 
 
 def _deadlines(found: Dump, jobs: Jobs) -> Iterator[str]:

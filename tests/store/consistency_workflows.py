@@ -102,8 +102,13 @@ def _workflows(found: Dump, jobs: Jobs, options: dict[str, dict[str, str]]) -> I
         states = [jobs[member]["state"] for member in mine if member in jobs]
         if any(options.get(member, {}).get("workflow") != id for member in mine):
             yield f"members:{id}: has others than its own"
-        if mine != {member: float(jobs[member]["created"]) for member in mine if member in jobs}:
-            yield f"members:{id}: do not stand where they were created"
+        numbers = set(mine.values())
+        if (
+            len(numbers) < len(mine)
+            or not numbers <= set(range(1, int(record["total"]) + 1))
+            or mine.keys() - jobs.keys()
+        ):
+            yield f"members:{id}: have the numbers {mine}, of {record['total']}"
         if open_ones != {member: score for member, score in mine.items() if jobs[member]["state"] not in FINAL}:
             yield f"unfinished:{id}: are {set(open_ones)}"
         ended = [int(record[state]) for state in FINAL]

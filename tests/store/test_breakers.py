@@ -293,3 +293,33 @@ async def test_others_pay_nothing(store: Store, session: Session) -> None:
     }
     assert (await store.get(leases[0].job.id)).state is State.ENQUEUED
     assert await command(store, "EXISTS", f"{prefix(store)}breaker:other") == 0
+
+
+HOUR = 3_600_000
+
+
+async def test_a_clock_that_is_set_back_keeps_it_open_no_longer(store: Store, session: Session) -> None:
+    """Nobody knows then how long it has been open, so a probe finds out."""
+    await opened(store, session)
+
+    (probe,) = await claim(store, session, 5, NOW - HOUR)
+    await settle(store, BADLY, probe, now=NOW - HOUR)
+
+    assert await state(store, NOW - HOUR) == "open"
+    assert await claim(store, session, 5, NOW - HOUR + COOLDOWN - 1) == []
+    assert len(await claim(store, session, 5, NOW - HOUR + COOLDOWN)) == 1
+
+
+async def test_a_clock_that_is_set_back_makes_it_deaf_to_no_new_run(store: Store, session: Session) -> None:
+    """Runs that began before do not count; those that begin by the clock as it is now do."""
+    (before, *_) = await claim(store, session, 1, NOW)
+    probe_at = await opened(store, session)
+    await run(store, session, WELL, now=probe_at)
+    old = await claim(store, session, 4, probe_at)
+    back = NOW - HOUR
+
+    await settle(store, BADLY, before, *old, now=back)
+    assert await state(store, back) == "closed"
+
+    await run(store, session, BADLY, BADLY, BADLY, BADLY, now=back)
+    assert await state(store, back) == "open"

@@ -376,3 +376,14 @@ async def test_the_answer_of_the_last_end_is_lost(valkey_store: Store, valkey_ur
     assert (relay.lost, settled) == (3, State.COMPLETED if how == "complete" else State.FAILED)
     assert await states(store, join, other) == ["enqueued" if how == "complete" else "cancelled", "enqueued"]
     assert len(await take_all(store)) == (2 if how == "complete" else 1)
+
+
+async def test_a_parent_that_is_named_twice(store: Store) -> None:
+    """It is one edge, also of a follow-up, whose parents nobody has put in order."""
+    await store.submit(new())
+    (lease,) = (await take_all(store)).values()
+    parent = new()
+
+    await store.complete(lease, b"1", [parent, child := new(parent, parent)])
+
+    assert await run_all(store) == [parent.id, child.id]

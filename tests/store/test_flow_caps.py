@@ -10,6 +10,7 @@ import pytest
 from gopher_node.flow import Rate
 from gopher_node.job import Lease, NewJob, Priority
 from gopher_node.store import Pool, Session, Store
+from tests.store.keyspace import command, prefix
 from tests.store.lanes import fill, names, take
 from tests.store.lives import FAR
 
@@ -192,3 +193,17 @@ async def test_runs_that_began_before_the_cap_count(store: Store) -> None:
     assert await take(store, session, MAIL, 5) == []
     await store.complete(leases[0])
     assert len(await take(store, session, MAIL, 5)) == 1
+
+
+async def test_runs_that_an_older_node_began(store: Store) -> None:
+    """They were not counted for their group; when they end it has no more places than its cap for that."""
+    await store.submit_many([NewJob(type="mail", group="acme") for _ in range(6)])
+    session = await store.open_session("node", 15.0)
+    old = (await store.claim(session, MAIL, 3)).leases
+    await command(store, "DEL", prefix(store) + "running:mail")
+    await store.flow.set("mail", {"group_max_running": 2})
+
+    for lease in old:
+        await store.complete(lease)
+
+    assert len((await store.claim(session, MAIL, 5)).leases) == 2

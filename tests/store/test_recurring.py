@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gopher_node.errors import OutcomeUnknown, RecurringExists, RecurringNotFound
-from gopher_node.job import NewJob, Priority, State
+from gopher_node.job import JobOptions, NewJob, Priority, State
 from gopher_node.schedules import Schedule, Step, fire_id, plan
-from gopher_node.store import Definition, JobFilter, Pool, Recurring, Store
+from gopher_node.store import Definition, JobFilter, Pool, Recurring, Store, replies
 from tests.store.conftest import OpenStore
 from tests.store.keyspace import differences, dump
 
@@ -213,6 +213,16 @@ async def test_overlap_is_skipped_while_a_job_runs(store: Store) -> None:
     assert (found.skipped_ms, found.why) == (FIRST + 3 * MINUTE, "overlapped")
 
 
+async def test_a_job_that_has_expired_overlaps_nothing(store: Store) -> None:
+    """Jobs that live no longer than the interval: each fire takes the place of the last one, which nobody ran."""
+    job = replace(DEFINITION.job, options=JobOptions(ttl_ms=MINUTE))
+    await create(store, replace(DEFINITION, overlap="skip", job=job))
+
+    assert await tick(store, FIRST) == ["fired"]
+    assert await tick(store, FIRST + MINUTE) == ["fired"]
+    assert await store.expire(now=FIRST + MINUTE) == 1
+
+
 async def test_a_trigger_moves_nothing(store: Store) -> None:
     """A job with an id of its own, even while paused."""
     had = await create(store)
@@ -327,3 +337,17 @@ async def test_the_scheduler_is_told_of_the_next_fire(store: Store) -> None:
     assert told == [60.0, 5.0]
     assert (await store.promote(now=START + 2000)).next_fire_in == 4.0
     assert (await store.promote(now=START + 9000)).next_fire_in == 0.0
+
+
+async def test_a_trigger_told_again_when_others_came_between(store: Store) -> None:
+    """It is answered as it was, even if the recurring job is another one by now."""
+    await create(store)
+    (found,) = await store.recurring.all(now=START)
+    job = found.definition.job_now()
+    told = ("recurring_fire", "a", found.name, found.revision, "", "", "", 0, *replies.new_job_fields(job))
+    answer = await store._run(*told, now=START)
+    await store.recurring.trigger(found.name, now=START)
+    await store.recurring.pause(found.name, now=START)
+
+    assert await store._run(*told, now=START) == answer
+    assert (await store.recurring.get(found.name, now=START)).triggered == 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gopher_node.job import NewJob, State
-from gopher_node.store import Retention, Session, Store
+from gopher_node.job import JobOptions, NewJob, State
+from gopher_node.store import JobFilter, Pool, Retention, Session, Store
 from tests.store.conftest import OpenStore
 from tests.store.consistency import check
 from tests.store.keyspace import dump
@@ -181,3 +181,25 @@ async def test_what_goes_leaves_nothing_behind(store: Store) -> None:
 
     found = await dump(store)
     assert [name for name, key in found.items() if job.id in name or (key.kind != "hash" and job.id in key.value)] == []
+
+
+async def test_parents_that_are_kept_take_nobodys_place(open_store: OpenStore) -> None:
+    """However many jobs others still need, those that end now are kept as long as ever."""
+    store = await open_store(retention=Retention(max_jobs=5))
+    parents = [NewJob(type="parent") for _ in range(12)]
+    gate = NewJob(type="gate")
+    needs = (gate.id, *(parent.id for parent in parents))
+    child = NewJob(type="child", options=JobOptions(depends_on=needs))
+    others = [NewJob(type="other") for _ in range(6)]
+    await store.submit_many([gate, *parents, child, *others])
+    session = await store.open_session("node", 15.0)
+
+    for type, number in (("parent", 12), ("other", 6)):
+        for lease in (await store.claim(session, Pool.of([type]), number)).leases:
+            await store.complete(lease)
+    while await store.prune() > 0:
+        pass
+
+    assert len((await store.list(JobFilter(type="parent"))).items) == 12
+    assert len((await store.list(JobFilter(type="other"))).items) == 5
+    await check(store)

@@ -172,12 +172,12 @@ OPERATING = {
     "purge": Row(
         lambda store, life: store.purge(TYPE),
         otherwise=0,
-        changes={"scheduled": ("absent", 1), "enqueued": ("absent", 1)},
+        changes=dict.fromkeys(WAITING, ("absent", 1)),
     ),
     "purge of the level": Row(
         lambda store, life: store.purge(TYPE, Priority.NORMAL),
         otherwise=0,
-        changes={"scheduled": ("absent", 1), "enqueued": ("absent", 1)},
+        changes=dict.fromkeys(WAITING, ("absent", 1)),
     ),
     "purge of another level": Row(lambda store, life: store.purge(TYPE, Priority.HIGH), otherwise=0),
     "purge of another type": Row(lambda store, life: store.purge("other"), otherwise=0),

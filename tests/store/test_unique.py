@@ -18,7 +18,10 @@ NOW = 1_800_000_000_000
 
 def unique(key: str = "order-17", payload: bytes = b'{"n":1}', type: str = TYPE, **options: Any) -> NewJob:
     timing = {name: options.pop(name) for name in ("due_ms", "delay_ms", "client_id", "id") if name in options}
-    return NewJob(type=type, payload=payload, options=JobOptions(unique=Unique(key=key, **options)), **timing)
+    ttl_ms = options.pop("ttl_ms", None)
+    return NewJob(
+        type=type, payload=payload, options=JobOptions(unique=Unique(key=key, **options), ttl_ms=ttl_ms), **timing
+    )
 
 
 async def names(store: Store) -> dict[str, str]:
@@ -183,3 +186,60 @@ async def test_follow_ups_that_have_a_twin_are_not_stored(store: Store) -> None:
     assert state is State.COMPLETED
     taken = (await store.claim(session, POOL, 10)).leases
     assert [each.job.id == first.id for each in taken] == [True, False]
+
+
+async def test_a_job_that_waits_for_a_twin(store: Store) -> None:
+    """What waits for jobs of its call that met a twin waits for that one, once, and told twice changes nothing."""
+    first = await store.submit(unique())
+    session = await store.open_session("node", 15.0)
+    twin, again = unique(), unique()
+    child = NewJob(type="child", options=JobOptions(depends_on=(twin.id, again.id)))
+
+    answers = await store.submit_many([twin, again, child])
+    assert [answer.id for answer in answers] == [first.id, first.id, child.id]
+    assert await store.submit_many([twin, again, child])
+    assert (await store.get(child.id)).options.depends_on == (first.id,)
+    assert (await store.get(child.id)).state is State.BLOCKED
+
+    await store.complete(await claim_one(store, session))
+    assert (await store.get(child.id)).state is State.ENQUEUED
+
+
+async def test_a_follow_up_that_waits_for_a_twin(store: Store) -> None:
+    await store.submit(NewJob(type=TYPE))
+    session = await store.open_session("node", 15.0)
+    lease = await claim_one(store, session)
+    first = await store.submit(unique())
+    twin = unique()
+    child = NewJob(type="child", options=JobOptions(depends_on=(twin.id,)))
+
+    await store.complete(lease, b"1", [twin, child])
+
+    found = await store.get(child.id)
+    assert (found.state, found.options.depends_on) == (State.BLOCKED, (first.id,))
+
+
+async def test_what_has_expired_is_no_twin(store: Store) -> None:
+    """A job that will never run does not stand for a new one; a tick then ends it, and the name stays the new one's."""
+    (first,) = await store.submit_many([unique(ttl_ms=1000)], now=NOW)
+    (twin,) = await store.submit_many([unique()], now=NOW + 999)
+    assert (twin.id, twin.twin) == (first.id, True)
+
+    (second,) = await store.submit_many([unique()], now=NOW + 1000)
+
+    assert second.created
+    assert set((await names(store)).values()) == {second.id}
+    assert await store.expire(now=NOW + 1000) == 1
+    assert set((await names(store)).values()) == {second.id}
+
+
+async def test_a_requeued_job_takes_the_name_of_what_has_expired(store: Store) -> None:
+    (first,) = await store.submit_many([unique()], now=NOW)
+    await store.cancel(first.id, now=NOW)
+    (mortal,) = await store.submit_many([unique(ttl_ms=1000)], now=NOW)
+    with pytest.raises(DuplicateJob):
+        await store.requeue(first.id, now=NOW + 999)
+
+    assert (await store.requeue(first.id, now=NOW + 1000)).state is State.ENQUEUED
+    assert set((await names(store)).values()) == {first.id}
+    assert (mortal.created, mortal.twin) == (True, False)

@@ -103,6 +103,9 @@ class JobDocument(Document):
     error: ErrorDocument | None = Field(description="Why it is not completed: the error of its last attempt.")
     attempts: list[AttemptDocument] = Field(description="The last twenty runs that are over.")
     durability: Durability = Field(description="How well the store keeps what it has accepted.")
+    existing: Literal[True] | None = Field(
+        None, description="Only in answers to submissions: this job was there before, and nothing was stored."
+    )
 
 
 class JobListDocument(Document):

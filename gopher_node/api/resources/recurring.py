@@ -166,7 +166,7 @@ async def submit_recurring(parts: Parts, document: dict[str, Any]) -> web.Respon
     if new:
         parts.events.submitted(1)
         return respond(content, status=201, headers=headers)
-    return respond(content, status=200, headers={**headers, "Job-Existing": "true"})
+    return respond({**content, "existing": True}, status=200, headers={**headers, "Job-Existing": "true"})
 
 
 async def _job_of(parts: Parts, definition: Definition, found: Recurring) -> dict[str, Any]:

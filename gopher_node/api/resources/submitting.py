@@ -71,7 +71,7 @@ async def submit(request: web.Request, query: NoQuery) -> web.Response:
     `job_id` of your own, a job that is there already is refused, and the answer names its state.
 
     With a `unique_key` that another job of the type bears, the answer is 200 and that job, with the header
-    `Job-Existing: true`, unless `on_duplicate` says otherwise; nothing is stored then.
+    `Job-Existing: true` and the member `existing`, unless `on_duplicate` says otherwise; nothing is stored then.
 
     With `recurring`, such a job comes again and again: the answer is the first one, `scheduled` and with the name under
     which /api/v1/recurring has it. The same submission again is answered with 200, `Job-Existing: true` and the job
@@ -97,7 +97,7 @@ async def show_stored(parts: Parts, job: NewJob, submitted: Submitted) -> dict[s
     """A job that has just been stored, or the one that bears its name."""
     if submitted.twin:
         with contextlib.suppress(JobNotFound):  # of an old request that is told again
-            return show_job(await parts.store.get(submitted.id), parts.store.durability)
+            return {**show_job(await parts.store.get(submitted.id), parts.store.durability), "existing": True}
     return show_submitted(job, submitted, parts.store.durability)
 
 

@@ -54,12 +54,17 @@ local function breaker_moves(kind, state, why, fields, ok, failed, id)
   breakers[kind] = moved
 end
 
+-- Whether the clock was set back to before the breaker came to be as it is: then nobody can tell how long that is ago.
+local function is_ahead(breaker)
+  return tonumber(breaker.since) > now + 1000
+end
+
 -- breaker_until(kind, policy): when the type may next be served: nil for now, else ms. And true if only one job may go.
 local function breaker_until(kind, policy)
   if not (policy and policy.breaker) then return nil, false end
   local breaker = breaker_of(kind)
   if breaker.state == 'forced-open' or breaker.state == 'half-open' and breaker.probe then return PARKED, false end
-  if breaker.state == 'open' and now < tonumber(breaker['until']) then return tonumber(breaker['until']), false end
+  if breaker.state == 'open' and now < tonumber(breaker['until']) and not is_ahead(breaker) then return tonumber(breaker['until']), false end
   return nil, breaker.state == 'open' or breaker.state == 'half-open'
 end
 
@@ -94,7 +99,12 @@ local function breaker_heard(kind, policy, id, started, ok)
     return
   end
   local counts_now = breaker.state == 'closed' or breaker.state == 'forced-closed'
-  if ok == nil or not counts_now or tonumber(started) < tonumber(breaker.since) then return end
+  if ok == nil or not counts_now then return end
+  if is_ahead(breaker) then
+    if tonumber(started) > now then return end -- by the clock as it was
+  elseif tonumber(started) < tonumber(breaker.since) then
+    return
+  end
   local size = math.max(1, math.ceil(policy.breaker.window_ms / WINDOW_PARTS))
   local number = math.floor(now / size)
   local part, began = tostring(number % WINDOW_PARTS), string.format('%.0f', number * size)

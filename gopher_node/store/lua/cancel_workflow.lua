@@ -1,25 +1,31 @@
 #!lua flags=allow-oom
 -- cancel_workflow(workflow, done to, limit): a workflow is to be cancelled; from now on that is recorded, until all of its
 -- members have been.
---   ARGV[3] the member up to which, in the order of their creation, all have been cancelled; '' for none, or at first
---   ARGV[4] how many members are wanted to be cancelled next
--- Answers {state: 'cancelling', 'cancelled', 'completed' or 'failed'; the last member looked at, or '' if that were all;
--- members to be cancelled…}, or nil if there is no such workflow. Told again, it tells the same or what is next.
+--   ARGV[3] how far the members have been cancelled, in the order of their creation, as the last call said; '' at first
+--   ARGV[4] how many members are wanted to be cancelled next; ARGV[5] '1' for a tick, which goes on and does not begin anew
+-- Answers {state: 'cancelling', 'cancelled', 'completed' or 'failed'; how far that is, '<number> <last member looked at>',
+-- or '' if that were all; members to be cancelled…}, or nil if there is no such workflow. Told again, it tells the same or
+-- what is next. The number is of those that came since: what was said before one came says nothing of that one.
 local dependents = parts.dependents
 local workflow, done_to, limit = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local key, members = P .. 'workflow:' .. workflow, P .. 'members:' .. workflow
-local record = call('HMGET', key, 'created', 'finished', 'cancelling', 'cancelled_to')
+local record = call('HMGET', key, 'created', 'finished', 'cancelling', 'cancelled_to', 'joined')
 if not record[1] then return false end
 if record[2] then return {dependents.workflow_state(workflow), ''} end
 if not record[3] then
   call('HSET', key, 'cancelling', now)
   call('ZADD', P .. 'cancelling', now, workflow)
+elseif ARGV[5] == '1' then
+  if not call('ZSCORE', P .. 'cancelling', workflow) then return {'cancelling', ''} end -- another tick was here first
+elseif done_to == '' then
+  call('ZADD', P .. 'cancelling', record[3], workflow) -- once more, for members that were requeued since
 end
-local at = record[4] or ''
-if done_to ~= '' then
-  local score = call('ZSCORE', members, done_to)
+local at, joined = record[4] or '', record[5] or '0'
+local number, member = string.match(done_to, '^(%d+) (.*)$')
+if number == joined then
+  local score = call('ZSCORE', members, member)
   if score then
-    at = score .. ' ' .. done_to
+    at = score .. ' ' .. member
     call('HSET', key, 'cancelled_to', at)
   end
 end
@@ -35,6 +41,7 @@ end
 local found = call('ZRANGE', members, rank, rank + limit - 1)
 if not found[1] then
   call('ZREM', P .. 'cancelling', workflow)
+  call('HDEL', key, 'cancelled_to')
   return {'cancelling', ''}
 end
-return {'cancelling', found[#found], unpack(found)}
+return {'cancelling', joined .. ' ' .. found[#found], unpack(found)}

@@ -31,7 +31,7 @@ local ends = {}
 -- One to a job that has failed, or is not there, is resolved by ending.commit(); when a job is run `again` it asks for
 -- neither.
 local function await(id, options, again)
-  local unresolved = 0
+  local unresolved, seen = 0, {}
   for _, parent in ipairs(options.depends_on or {}) do
     local key = P .. 'job:' .. parent
     local had = call('HMGET', key, 'state', 'options')
@@ -39,7 +39,8 @@ local function await(id, options, again)
     local waits = not over or had[1] ~= 'completed' and options.on_parent_failure ~= 'run' and not again
     if had[1] and not had[2] then call('HSET', key, 'options', '{}') end
     call('ZADD', P .. 'dependents:' .. parent, waits and times_fanned() or RESOLVED, id)
-    if waits then
+    if waits and not seen[parent] then -- named twice, it is still one edge
+      seen[parent] = true
       unresolved = unresolved + 1
       if over then ends[#ends + 1] = {parent, false} end
     end
@@ -102,11 +103,12 @@ local function join_workflow(id, workflow)
   local key = P .. 'workflow:' .. workflow
   local record = call('HMGET', key, 'created', 'finished', 'cancelling')
   if not record[1] or record[2] then return end
-  call('ZADD', P .. 'members:' .. workflow, now, id)
-  call('ZADD', P .. 'unfinished:' .. workflow, now, id)
-  call('HINCRBY', key, 'total', 1)
+  local number = call('HINCRBY', key, 'total', 1)
+  call('ZADD', P .. 'members:' .. workflow, number, id)
+  call('ZADD', P .. 'unfinished:' .. workflow, number, id)
   if record[3] then
     call('HDEL', key, 'cancelled_to')
+    call('HINCRBY', key, 'joined', 1)
     call('ZADD', P .. 'cancelling', record[3], workflow)
   end
 end
@@ -120,12 +122,12 @@ end
 
 -- member_again(...): a member that had ended in that state is to run once more, and so its workflow runs.
 local function member_again(id, workflow, state)
-  local created = call('ZSCORE', P .. 'members:' .. workflow, id)
-  if not created then return end
+  local number = call('ZSCORE', P .. 'members:' .. workflow, id)
+  if not number then return end
   local key = P .. 'workflow:' .. workflow
-  call('ZADD', P .. 'unfinished:' .. workflow, created, id)
+  call('ZADD', P .. 'unfinished:' .. workflow, number, id)
   call('HINCRBY', key, state, -1)
-  if call('HDEL', key, 'finished') == 1 then call('HDEL', key, 'cancelling', 'cancelled_to') end
+  if call('HDEL', key, 'finished') == 1 then call('HDEL', key, 'cancelling', 'cancelled_to', 'joined') end
 end
 
 -- job_ended(...), job_gone(...): what finish and forget tell of a job that has options; `state` is its final one, or nil if

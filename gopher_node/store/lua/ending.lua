@@ -94,7 +94,8 @@ local function prune(limit, keep)
     if is_meant and gone < limit then
       drop(index, call('ZRANGEBYSCORE', index, '-inf', now - keep[state], 'LIMIT', 0, limit - gone))
     end
-    local over = is_meant and math.min(call('ZCARD', index) - keep.jobs, limit - gone) or 0
+    -- Those that are only kept for others, whose scores dependents.lua has moved beyond 1e14, take nobody's place.
+    local over = is_meant and math.min(call('ZCOUNT', index, '-inf', '(1e14') - keep.jobs, limit - gone) or 0
     if over > 0 then drop(index, call('ZRANGE', index, 0, over - 1)) end
   end
   if made.dependents then parts.dependents.see_to_workflows() end

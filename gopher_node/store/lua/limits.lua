@@ -80,7 +80,8 @@ end
 local function write_running()
   for kind, groups in pairs(running) do
     for group, by in pairs(groups) do
-      if by ~= 0 and call('HINCRBY', P .. 'running:' .. kind, group, by) == 0 then
+      -- Less than none are left of a group whose jobs a node began that does not count them yet.
+      if by ~= 0 and call('HINCRBY', P .. 'running:' .. kind, group, by) <= 0 then
         call('HDEL', P .. 'running:' .. kind, group)
       end
     end

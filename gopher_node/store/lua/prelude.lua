@@ -46,9 +46,9 @@
 --                                        released: those that came before `fanned`, a STRING, was this number
 --   workflow:<id>                HASH    name created total completed failed cancelled gone (members that are forgotten)
 --                                        finished cancelling (ms) cancelled_to ("<score> <id>" of the last member that was
---                                        seen to) on_complete on_success on_failure (ids of the callbacks that were stored)
+--                                        seen to) joined (how many came after that) on_complete on_success on_failure (ids of the callbacks that were stored)
 --   workflows                    ZSET    workflow by creation
---   members:<workflow>           ZSET    id by creation;  unfinished:<workflow>  those that have not ended
+--   members:<workflow>           ZSET    id by number, from 1;  unfinished:<workflow>  those that have not ended
 --   callback:<workflow>:<which>  LIST    fields of a callback that was not stored yet, as store_job takes them
 --   cancelling                   ZSET    workflows whose members are still to be cancelled, by when that was asked for
 -- What is served next:

@@ -13,12 +13,15 @@ local had = call('HMGET', key, 'revision', 'next', 'overlap', 'job', 'manual', '
 if not had[1] then return {'gone'} end
 local told, outcome, job = string.match(had[6] or '', '^(%S+) (%S+) (%S*)$')
 if told == operation then return {outcome, job ~= '' and job} end
+if due == '' and call('EXISTS', P .. 'job:' .. ARGV[9]) == 1 then return {'triggered', ARGV[9]} end -- other steps came between
 if had[1] ~= revision then return {'changed'} end
 if due ~= '' and had[2] ~= due then return {'late'} end
 if due ~= '' and tonumber(due) > now then return {'early'} end
 
+-- One that has expired will not run any more, even if the tick that ends it has not been here yet.
 local function runs(id)
-  local state = id and call('HGET', P .. 'job:' .. id, 'state')
+  local state, expires = unpack(call('HMGET', P .. 'job:' .. (id or ''), 'state', 'expires'))
+  if state ~= 'processing' and expires and tonumber(expires) <= now then return false end
   return state and state ~= 'completed' and state ~= 'failed' and state ~= 'cancelled'
 end
 

@@ -24,6 +24,7 @@ local function store_job(at, seed, source)
   local named = given.unique
   local twin = named and parts.unique.twin_of(parts.unique.name(kind, named), id)
   if twin then return parts.unique.meet_twin(id, twin, named, payload, due) end
+  if given.depends_on and made.unique then options = parts.unique.with_twins(given, options) end
   local state = due and due > now and 'scheduled' or 'enqueued'
   local pending = given.depends_on and parts.dependents.await(id, given) or 0
   if pending > 0 then state = 'blocked' end

@@ -5,10 +5,10 @@ local function unique_name(kind, unique)
   return P .. 'unique:' .. kind .. ':' .. unique.key
 end
 
--- The id of the job that bears a name now, or nil.
+-- The id of the job that bears a name now, or nil; and whether for a time.
 local function bearer_of(name)
   local id, ends = string.match(call('GET', name) or '', '^(%S+) ?(%d*)$')
-  if id and (ends == '' or tonumber(ends) > now) then return id end
+  if id and (ends == '' or tonumber(ends) > now) then return id, ends ~= '' end
 end
 
 local function bear(name, id, unique)
@@ -95,12 +95,14 @@ local function replace(id, payload, due)
   return state, had
 end
 
--- twin_of(name, id): {id, state, created, due} of the other job that bears the name, or nil.
+-- twin_of(name, id): {id, state, created, due} of the other job that bears the name, or nil. One that has expired, and that a
+-- tick will end, stands for no other: that one would never run.
 local function twin_of(name, id)
-  local other = bearer_of(name)
+  local other, for_a_time = bearer_of(name)
   if not other or other == id then return nil end
-  local had = call('HMGET', P .. 'job:' .. other, 'state', 'created', 'due')
-  return had[1] and {other, had[1], tonumber(had[2]), tonumber(had[3] or nil) or false}
+  local had = call('HMGET', P .. 'job:' .. other, 'state', 'created', 'due', 'expires')
+  if not had[1] or had[4] and not for_a_time and is_waiting(had[1]) and tonumber(had[4]) <= now then return nil end
+  return {other, had[1], tonumber(had[2]), tonumber(had[3] or nil) or false}
 end
 
 -- meet_twin(...): a new job's twin was found: what store_job answers for it. Nobody is refused here; whoever may be has
@@ -113,6 +115,21 @@ local function meet_twin(id, twin, unique, payload, due)
   end
   twins[id] = other
   return {state, 0, created, had or false, other}
+end
+
+-- with_twins(given, options): a new job that waits for one of the same call that met a twin waits for that twin. Returns its
+-- options as JSON; `given` is what they say.
+local function with_twins(given, options)
+  local parents, seen, met = {}, {}, false
+  for _, parent in ipairs(given.depends_on) do
+    local other = twins[parent] or parent
+    met = met or other ~= parent
+    if not seen[other] then parents[#parents + 1] = other end
+    seen[other] = true
+  end
+  if not met then return options end
+  given.depends_on = parents
+  return (string.gsub(options, '"depends_on":%b[]', function() return '"depends_on":' .. cjson.encode(parents) end, 1))
 end
 
 -- What an ended job needs that is to run again: name_taken(...) is the id of another that bears its name, or nil.
@@ -130,6 +147,6 @@ end
 
 return {
   name = unique_name, twin_of = twin_of, meet_twin = meet_twin, bear = bear, is_waiting = is_waiting,
-  keep_deadline = keep_deadline, starts = starts, has_expired = has_expired, put_aside = put_aside, let_go = let_go,
+  keep_deadline = keep_deadline, starts = starts, has_expired = has_expired, put_aside = put_aside, let_go = let_go, with_twins = with_twins,
   name_taken = name_taken, wait_again = wait_again,
 }
