@@ -38,7 +38,7 @@ class JobView(View):
     A job. `attempt` counts its runs; `errors` and `crashes` are what its two budgets are compared with.
 
     `timeout` and `retention` are in seconds; None is the node's default. `node` is where it runs or last ran. With a
-    lease come `parents`, the jobs that it has waited for, by name or id. `existing` tells of a submission that it stored
+    lease come `parents`, the jobs that it has waited for, by name or id. `existing` says of a submission that it stored
     nothing: this job was there before, under the same unique key or as the next one of the same recurring job.
     """
 
