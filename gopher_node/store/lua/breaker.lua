@@ -79,6 +79,18 @@ local function breaker_takes(kind, id)
   end
 end
 
+-- start_count(...): what was counted in the part of the window that is now, and in all of it; a script adds to these.
+local function start_count(breaker, policy)
+  local size = math.max(1, math.ceil(policy.breaker.window_ms / WINDOW_PARTS))
+  local number = math.floor(now / size)
+  local part, began = tostring(number % WINDOW_PARTS), string.format('%.0f', number * size)
+  local had, well, badly = string.match(breaker[part] or '', '^(%d+) (%d+) (%d+)$')
+  if had ~= began then well, badly = 0, 0 end
+  local all_well, all_badly = breaker_window(breaker, policy)
+  return {part = part, began = began, well = tonumber(well), badly = tonumber(badly),
+          all_well = all_well, all_badly = all_badly}
+end
+
 -- breaker_heard(kind, policy, id, started, ok): a run is over: well, badly, or, if `ok` is nil, without a verdict.
 local breakers_counted = {}
 local function breaker_heard(kind, policy, id, started, ok)
@@ -105,28 +117,22 @@ local function breaker_heard(kind, policy, id, started, ok)
   elseif tonumber(started) < tonumber(breaker.since) then
     return
   end
-  local size = math.max(1, math.ceil(policy.breaker.window_ms / WINDOW_PARTS))
-  local number = math.floor(now / size)
-  local part, began = tostring(number % WINDOW_PARTS), string.format('%.0f', number * size)
-  local had, well, badly = string.match(breaker[part] or '', '^(%d+) (%d+) (%d+)$')
-  if had ~= began then well, badly = 0, 0 end
-  breaker[part] = string.format('%s %d %d', began, well + (ok and 1 or 0), badly + (ok and 0 or 1))
-  local all_well, all_badly = breaker_window(breaker, policy)
-  local all = all_well + all_badly
-  if breaker.state == 'closed' and all >= policy.breaker.minimum and all_badly + 1e-9 >= policy.breaker.ratio * all then
-    breaker_moves(kind, 'open', 'failures', {['until'] = string.format('%.0f', cooldown)}, all_well, all_badly)
+  local count = breakers_counted[kind] or start_count(breaker, policy)
+  breakers_counted[kind] = count
+  local what, of_all = ok and 'well' or 'badly', ok and 'all_well' or 'all_badly'
+  count[what], count[of_all] = count[what] + 1, count[of_all] + 1
+  local all = count.all_well + count.all_badly
+  if breaker.state == 'closed' and all >= policy.breaker.minimum and count.all_badly + 1e-9 >= policy.breaker.ratio * all then
+    breaker_moves(kind, 'open', 'failures', {['until'] = string.format('%.0f', cooldown)}, count.all_well, count.all_badly)
     breakers_counted[kind] = nil
     parts.limits.stand_ready(kind, cooldown)
-  else
-    breakers_counted[kind] = breakers_counted[kind] or {}
-    breakers_counted[kind][part] = breaker[part]
   end
 end
 
 -- commit_breakers(): writes what breaker_heard has counted.
 local function commit_breakers()
-  for kind, parts in pairs(breakers_counted) do
-    for part, content in pairs(parts) do call('HSET', P .. 'breaker:' .. kind, part, content) end
+  for kind, count in pairs(breakers_counted) do
+    call('HSET', P .. 'breaker:' .. kind, count.part, string.format('%s %d %d', count.began, count.well, count.badly))
   end
 end
 
