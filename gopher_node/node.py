@@ -142,9 +142,8 @@ class Node:
         store = self._make_store(connections)
         stack.push_async_callback(store.close)
         # The same store as requests see it: whoever asks over HTTP is told of an outage at once.
-        front = self._make_store(connections, hasty=True)
+        front = self._make_store(connections, hasty=True, beside=store)
         front.on_scheduled = lambda due_in: store.on_scheduled(due_in)
-        stack.push_async_callback(front.close, shared=True)
         api = await self._start_api(stack, front)
         if not await self._open(store):
             return
@@ -227,7 +226,7 @@ class Node:
         stack.push_async_callback(embedded.stop)
         return embedded
 
-    def _make_store(self, connections: Connections, *, hasty: bool = False) -> Store:
+    def _make_store(self, connections: Connections, *, hasty: bool = False, beside: Store | None = None) -> Store:
         settings = self.settings
         kept = settings.retention
         store = Store(
@@ -236,6 +235,7 @@ class Node:
             retention=Retention(kept.completed, kept.cancelled, kept.max_jobs, kept.idempotency),
             patience=settings.redis.timeout,
             hasty=hasty,
+            beside=beside,
         )
         store.on_trouble = self._events.store_down
         return store

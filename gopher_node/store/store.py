@@ -54,7 +54,8 @@ class Store:
 
     A verb whose answer is lost is told again until `patience` seconds have passed, for a repeat changes nothing. Then
     it raises StoreUnavailable if no try reached anybody, or OutcomeUnknown if it may have been carried out. A `hasty`
-    store does so at once while the server is known to be away.
+    store does so at once while the server is known to be away. One that stands `beside` another hears what is published
+    over that one's connection, and needs no close of its own; no channel may be wanted by both.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Store:
         patience: float = 5.0,
         script_flags: bool = True,
         hasty: bool = False,
+        beside: Store | None = None,
     ) -> None:
         self.namespace = namespace
         self.retention = retention or Retention()
@@ -73,7 +75,10 @@ class Store:
         self.durability = "unknown"
         self._connections = connections
         self._scripts = Scripts(connections, namespace, flags=script_flags, hasty=hasty)
-        self._listener = Listener(connections, self._scripts.prefix, lambda error: self.on_trouble(error))
+        if beside is not None:
+            self._listener = beside._listener
+        else:
+            self._listener = Listener(connections, self._scripts.prefix, lambda error: self.on_trouble(error))
         self._submitting = Submitting(
             self._run, lambda: self.retention.idempotency, lambda due_in_ms: self.on_scheduled(due_in_ms / 1000)
         )
@@ -106,11 +111,9 @@ class Store:
                 f"knows ({LAYOUT}). Run the newer version, or choose another namespace."
             )
 
-    async def close(self, *, shared: bool = False) -> None:
-        """With `shared`, its connections are left to others."""
+    async def close(self) -> None:
         await self._listener.close()
-        if not shared:
-            await self._connections.close()
+        await self._connections.close()
 
     async def ping(self) -> None:
         await self._connections.request("PING")
