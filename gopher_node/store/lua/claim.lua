@@ -78,10 +78,9 @@ end
 local last, this = number(holder[2]), number(claim_id)
 if last and this and this < last then return reply end
 
--- It uses the pool, if there is that.
-if call('ZADD', P .. 'pools', 'XX', 'CH', now, pool) == 0 and not call('ZSCORE', P .. 'pools', pool) then
-  return {'no-pool'}
-end
+-- It uses the pool, if there is that: by its turn, which is in ms too, and never the same twice.
+next_turn()
+if call('ZADD', P .. 'pools', 'XX', 'CH', string.format('%.10f', turn), pool) == 0 then return {'no-pool'} end
 
 local free, deadlines = {}, {}
 for i = 18, 17 + 3 * tonumber(ARGV[17]), 3 do
@@ -185,7 +184,6 @@ end
 
 -- Deficit round robin, with the claim as the round: each level with work is credited its share of the slots, the level
 -- with most credit is served, and one that runs dry leaves its credit to the others. What is owed stays for later claims.
-next_turn()
 horizon = turn - now > 1000 and PARKED - 1 or nil
 local weights, credit, kinds, weight_sum = {}, {}, {}, 0
 local owed = call('HMGET', P .. 'credit:' .. pool, '4', '3', '2', '1', 'woken')
