@@ -59,7 +59,7 @@ class Connections:
         *,
         timeout: float = 5.0,
         size: int = 16,
-        lost_after: float = 1.0,
+        lost_after: float = 3.0,
         **connection: Any,
     ) -> None:
         self.url = url
