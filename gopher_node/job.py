@@ -223,7 +223,8 @@ class JobOptions:
     `depends_on` are ids of jobs that have to end first; `on_parent_failure` says what happens if one of them does not
     complete. `workflow` is the id of the workflow that the job belongs to, and `name` what it is called in there. A job
     that has not started `expires_ms` (epoch ms), or `ttl_ms` after its submission, never does. `retry` overrides its
-    handler's policy. `recurring` is the name of the recurring job that brought it.
+    handler's policy. `recurring` is the name of the recurring job that brought it. `trace` is that in which it was sent,
+    if there is one: its traceparent, and behind a space its tracestate, as W3C Trace Context has them.
     """
 
     unique: Unique | None = None
@@ -235,6 +236,7 @@ class JobOptions:
     ttl_ms: int | None = None
     retry: RetryPolicy | None = None
     recurring: str = ""
+    trace: str = ""
 
     def encode(self) -> bytes:
         """As JSON without what is not set; empty if nothing is."""

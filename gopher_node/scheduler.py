@@ -214,7 +214,7 @@ class Scheduler:
                     return False
                 if outcome not in ("fired", "overlapped", "missed"):
                     break  # another node was here first
-                self._events.recurred(outcome, step.missed)
+                self._events.recurred(found.name, definition.job.type, outcome, step.missed)
         return moved
 
     async def reap(self) -> None:

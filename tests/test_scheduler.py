@@ -191,7 +191,7 @@ class Bell(Events):
     def promoted(self, count: int) -> None:
         self.rung.set()
 
-    def recurred(self, outcome: str, missed: int) -> None:
+    def recurred(self, name: str, type: str, outcome: str, missed: int) -> None:
         self.fired.set()
 
     def reaped(self, count: int) -> None:

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from gopher_node.job import Job, JobError, State
 from gopher_node.telemetry.logs import get_logger
+from gopher_node.telemetry.measures import Measures
 
 JOB_LINES_PER_SECOND = 1000
 """So many lines about ended jobs are written each second, for completed and for other jobs apart."""
 SAMPLED_ONE_IN = 100
 """Past that, only every so many-th."""
 _ERROR_SHOWN = 500
+REASONS = frozenset(
+    (
+        "error",
+        "exception",
+        "timeout",
+        "cancelled",
+        "process-died",
+        "invalid-payload",
+        "invalid-result",
+        "not-importable",
+        "unencodable-outcome",
+    )
+)
+"""The errors that are counted by their code; handlers and workers over HTTP have codes of their own."""
 
 
-@dataclass(slots=True)
-class TypeTotals:
-    """What became of the runs of one job type on this node: how many, their seconds, and how each ended."""
-
-    runs: int = 0
-    seconds: float = 0.0
-    outcomes: Counter[str] = field(default_factory=Counter[str])
+_ENDED = {State.COMPLETED: "completed", State.FAILED: "failed", State.CANCELLED: "cancelled"}
 
 
 class Events:
@@ -33,7 +41,7 @@ class Events:
     Told by every part what it has done; counts it, and logs what a person would want to know.
 
     Its methods do no I/O beyond a log line, never block and never raise, so they may be called anywhere on the loop.
-    `counts` and `types` are running totals since the node's start.
+    `counts` and `measures` are running totals since the node's start.
     """
 
     def __init__(
@@ -44,7 +52,7 @@ class Events:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts: Counter[str] = Counter()
-        self.types: defaultdict[str, TypeTotals] = defaultdict(TypeTotals)
+        self.measures = Measures()
         self._node_id = node_id
         self._job_lines = job_lines
         self._clock = clock
@@ -56,14 +64,21 @@ class Events:
         self._down_since: float | None = None
         self._unknown: set[str] = set()  # names of recurring jobs
 
-    def submitted(self, count: int) -> None:
-        self.counts["submitted"] += count
+    def submitted(self, types: Iterable[str]) -> None:
+        """New jobs of these types were stored here: one for each time that a type is named."""
+        for type in types:
+            self.counts["submitted"] += 1
+            self.measures.types[type].created += 1
 
     def claimed(self, count: int) -> None:
         self.counts["claimed"] += count
 
     def started(self, job: Job) -> None:
         self.counts["started"] += 1
+        if job.attempt == 1:
+            # By this machine's clock, where the store's decides when a job is due: what is off by is no wait.
+            since_ms = job.created_ms if job.due_ms is None else job.due_ms
+            self.measures.types[job.type].wait.observe(max(0.0, time.time() - since_ms / 1000))
         if self._log_starts:
             self._log.debug("job.started", **self._of(job))
 
@@ -76,17 +91,19 @@ class Events:
         `state` is the job's state from then on; None means that the store refused the run as stale. `error` is why the
         run did not complete, if it did not.
         """
+        totals = self.measures.types[job.type]
         if state is None:
+            totals.ended["stale"] += 1
             self.stale(job)
             return
         self.counts["settled"] += 1
         self.counts[state.value] += 1
-        if error is not None and error.code == "process-died":
-            self.counts["crashed"] += 1
-        totals = self.types[job.type]
-        totals.runs += 1
-        totals.seconds += seconds
-        totals.outcomes[outcome] += 1
+        totals.run.observe(seconds)
+        totals.ended[_ENDED.get(state) or ("released" if outcome == "released" else "retried")] += 1
+        if error is not None:
+            if error.code == "process-died":
+                self.counts["crashed"] += 1
+            totals.failures[error.code if error.code in REASONS else "other"] += 1
         if self._may_log_end(state):
             self._log_end(job, state, outcome, seconds, error)
 
@@ -98,9 +115,12 @@ class Events:
     def promoted(self, count: int) -> None:
         self.counts["promoted"] += count
 
-    def recurred(self, outcome: str, missed: int) -> None:
+    def recurred(self, name: str, type: str, outcome: str, missed: int) -> None:
         """This node took a step of a recurring job that was due: `fired`, `overlapped` or `missed`."""
         self.counts[f"recurring_{outcome}"] += 1
+        if outcome == "fired":
+            self.measures.types[type].created += 1
+            self.measures.fired(name, time.time())
         if missed:
             self._log.warning("recurring.missed", count=missed)
 
@@ -141,6 +161,10 @@ class Events:
         """The event loop stood still; `handler_type` is the job type that seems to be the cause."""
         self.counts["loop_blocked"] += 1
         self._log.warning("loop.blocked", duration=round(seconds, 3), job_type=handler_type)
+
+    def loop_late(self, seconds: float) -> None:
+        """By so much the event loop was late. Told ten times a second."""
+        self.measures.loop_lag.observe(max(0.0, seconds))
 
     def slot_stuck(self, job_type: str) -> None:
         """A run was settled, but its handler ignores the cancel and still occupies a slot."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import inspect
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from structlog.testing import capture_logs
 from gopher_node.job import Job, JobError, Priority, State
 from gopher_node.telemetry import Events
 from gopher_node.telemetry.events import JOB_LINES_PER_SECOND
+from gopher_node.telemetry.measures import MAX_TYPES, OTHER
 
 
 class Clock:
@@ -33,7 +36,7 @@ def end(events: Events, state: State | None = State.COMPLETED, outcome: str = "c
 def test_counts() -> None:
     """Every report is counted under its name, and a settled run under the job's new state too."""
     events = Events()
-    events.submitted(3)
+    events.submitted(["email", "email", "math"])
     events.claimed(2)
     events.started(make_job())
     end(events)
@@ -66,16 +69,42 @@ def test_counts() -> None:
 
 
 def test_totals_by_type() -> None:
-    """For each type there are its runs, their seconds and their outcomes; a refused run is none of them."""
+    """For each type there is what became of its jobs and how long its runs took; a refused run has no time."""
     events = Events()
+    events.submitted(["email", "math", "email"])
     end(events)
-    end(events, State.SCHEDULED, "error")
+    end(events, State.SCHEDULED, "error", error=JobError("timeout", "too long"))
+    end(events, State.FAILED, "error", error=JobError("my-own", "of a handler"))
+    end(events, State.ENQUEUED, "released")
     end(events, None)
     events.settled(make_job("math"), State.COMPLETED, "completed", 2.0)
 
-    assert {"email", "math"} == set(events.types)
-    email = events.types["email"]
-    assert (email.runs, email.seconds, email.outcomes) == (2, 0.5, {"completed": 1, "error": 1})
+    email, math = events.measures.types["email"], events.measures.types["math"]
+    assert (email.created, math.created) == (2, 1)
+    assert email.ended == {"completed": 1, "retried": 1, "failed": 1, "released": 1, "stale": 1}
+    assert email.failures == {"timeout": 1, "other": 1}
+    assert (email.run.count, email.run.sum) == (4, 1.0)
+    assert (math.run.count, math.run.sum) == (1, 2.0)
+
+
+def test_the_wait_is_that_for_the_first_run() -> None:
+    """A job waits from when it is due until its first run; a later run says nothing of it."""
+    events = Events()
+    now_ms = round(time.time() * 1000)
+    events.started(replace(make_job(), attempt=1, created_ms=now_ms - 60_000))
+    events.started(replace(make_job(), attempt=1, created_ms=now_ms - 60_000, due_ms=now_ms + 5000))
+    events.started(make_job())
+    wait = events.measures.types["email"].wait
+    assert wait.count == 2
+    assert 59 < wait.sum < 70
+
+
+def test_only_so_many_types_are_told_apart() -> None:
+    """A hundred types have their own numbers, and what comes later is counted as one."""
+    events = Events()
+    events.submitted(f"type-{n}" for n in range(150))
+    assert len(events.measures.types) == MAX_TYPES + 1
+    assert events.measures.types[OTHER].created == 50
 
 
 def test_the_end_of_a_job_is_a_line() -> None:
@@ -189,7 +218,7 @@ def test_the_usual_is_no_line() -> None:
     """What happens all the time is counted and not written."""
     with capture_logs() as lines:
         events = Events()
-        events.submitted(1)
+        events.submitted(["email"])
         events.claimed(1)
         events.promoted(1)
         events.reaped(0)

@@ -32,7 +32,7 @@ async def test_waits_for_what_is_reported() -> None:
 async def test_what_is_already_true() -> None:
     """A condition that holds is not waited for."""
     recorder = Recorder()
-    recorder.submitted(3)
+    recorder.submitted(["a", "b", "c"])
     await recorder.until(lambda: recorder.counts["submitted"] == 3)
 
 

@@ -237,7 +237,10 @@ class Exchange:
             # Each may be refused without its neighbours; they share requests all the same.
             results = await asyncio.gather(*map(self._parts.store.submit, jobs), return_exceptions=True)
             outcomes = [self._outcome(result) for result in results]
-        self._parts.events.submitted(sum(isinstance(outcome, Submitted) and not outcome.twin for outcome in outcomes))
+        told = zip(jobs, outcomes, strict=True)
+        self._parts.events.submitted(
+            job.type for job, outcome in told if isinstance(outcome, Submitted) and not outcome.twin
+        )
         return outcomes
 
     async def _store_together(self, jobs: Sequence[NewJob]) -> Sequence[Submitted | Problem] | None:

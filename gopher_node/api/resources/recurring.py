@@ -164,7 +164,7 @@ async def submit_recurring(parts: Parts, document: dict[str, Any]) -> web.Respon
     content = await _job_of(parts, definition, found)
     headers = {"Location": f"/api/v1/jobs/{content['job_id']}"}
     if new:
-        parts.events.submitted(1)
+        parts.events.submitted((definition.job.type,))
         return respond(content, status=201, headers=headers)
     return respond({**content, "existing": True}, status=200, headers={**headers, "Job-Existing": "true"})
 
@@ -307,8 +307,8 @@ async def trigger_recurring(request: web.Request, query: NoQuery) -> web.Respons
     if parts.draining.is_set():
         raise Problem("draining", "Nothing was stored. Try again, at another node.", outcome="not-done")
     job_id = await parts.store.recurring.trigger(_name(request))
-    parts.events.submitted(1)
     job = await parts.store.get(job_id)
+    parts.events.submitted((job.type,))
     return respond(show_job(job, parts.store.durability), status=201, headers={"Location": f"/api/v1/jobs/{job_id}"})
 
 

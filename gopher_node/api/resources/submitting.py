@@ -115,7 +115,7 @@ async def store_document(parts: Parts, document: Any, once: Once | None = None) 
     (job,) = dependencies.resolve([job], dependencies.alone)
     submitted = await parts.store.submit(job, once)
     if not submitted.replayed and not submitted.twin:
-        parts.events.submitted(1)
+        parts.events.submitted((job.type,))
     return job, submitted
 
 
@@ -199,7 +199,7 @@ async def store_jobs(
         raise refused_by_queue(error, jobs, place) from None
     replayed = bool(submitted) and submitted[0].replayed
     if not replayed:
-        parts.events.submitted(sum(not stored.twin for stored in submitted))
+        parts.events.submitted(job.type for job, stored in zip(jobs, submitted, strict=True) if not stored.twin)
     jobs = dependencies.as_stored(jobs, submitted)
     items = [await show_stored(parts, job, stored) for job, stored in zip(jobs, submitted, strict=True)]
     headers = idempotency.REPLAYED if replayed else {}

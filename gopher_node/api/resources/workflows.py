@@ -147,7 +147,8 @@ async def submit_workflow(request: web.Request, query: NoQuery) -> web.Response:
     except (JobExists, DuplicateJob, ParentNotFound) as error:
         raise refused_by_store(error, place) from None
     if not submitted.replayed:
-        parts.events.submitted(sum(not stored.twin for stored in submitted.stored))
+        told = zip(new.jobs, submitted.stored, strict=True)
+        parts.events.submitted(job.type for job, stored in told if not stored.twin)
     content = _show(await parts.store.workflows.get(submitted.id))
     headers = {"Location": f"/api/v1/workflows/{submitted.id}", **(idempotency.REPLAYED if submitted.replayed else {})}
     return respond({**content, "job_ids": submitted.jobs}, status=201, headers=headers)
