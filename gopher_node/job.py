@@ -223,8 +223,8 @@ class JobOptions:
     `depends_on` are ids of jobs that have to end first; `on_parent_failure` says what happens if one of them does not
     complete. `workflow` is the id of the workflow that the job belongs to, and `name` what it is called in there. A job
     that has not started `expires_ms` (epoch ms), or `ttl_ms` after its submission, never does. `retry` overrides its
-    handler's policy. `recurring` is the name of the recurring job that brought it. `trace` is that in which it was sent,
-    if there is one: its traceparent, and behind a space its tracestate, as W3C Trace Context has them.
+    handler's policy. `recurring` is the name of the recurring job that brought it. `trace` is the span that sent it, if
+    there is one: its traceparent, and behind a space its tracestate, as W3C Trace Context has them.
     """
 
     unique: Unique | None = None
@@ -257,6 +257,13 @@ class JobOptions:
         if "depends_on" in known:
             known["depends_on"] = tuple(known["depends_on"])
         return cls(**known)
+
+
+def trace_headers(trace: str) -> dict[str, str]:
+    """A job's `options.trace` as the headers traceparent and tracestate; nothing of a job that is not traced."""
+    parent, _, state = trace.partition(" ")
+    headers = {"traceparent": parent, "tracestate": state}
+    return {name: value for name, value in headers.items() if value}
 
 
 def _known(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -26,10 +26,10 @@ from gopher_node.settings import Settings
 from gopher_node.store import Connections, Retention, Store
 from gopher_node.store.embedded import EmbeddedValkey
 from gopher_node.telemetry import Events, configure_logging, get_logger
+from gopher_node.telemetry.loop_watch import LoopWatch
+from gopher_node.telemetry.traces import Traces, open_traces
+from gopher_node.vitals import Vitals
 from gopher_node.worker import Worker
-
-STALE_AFTER = 5.0
-"""Seconds without an answer of the store after which the node calls it unreachable."""
 
 log = get_logger("gopher_node.node")
 
@@ -89,16 +89,16 @@ class Node:
         self.settings = settings
         self.id = _new_node_id()
         # First of all: a logger keeps what was configured when it was first used.
-        configure_logging(settings.log.level, settings.log.format, node_id=self.id)
+        self._traced = settings.tracing.endpoint is not None
+        configure_logging(settings.log.level, settings.log.format, node_id=self.id, traced=self._traced)
         self.role = settings.role
-        self.started = False
-        self._began = time.monotonic()
         self._stopping = asyncio.Event()
         self._registry = handlers
         self._events = Events(self.id, job_lines=settings.log.jobs)
-        self._scheduler: Scheduler | None = None
         self._worker: Worker | None = None
-        self._parts: dict[str, asyncio.Task[None]] = {}
+        self._watch = LoopWatch(self._name_of, self._events.loop_blocked, self._events.loop_late)
+        self.vitals = Vitals(self.id, self._watch, self._stopping.is_set)
+        self._parts = self.vitals.parts
 
     async def run(self) -> int:
         for text in self.settings.warnings:
@@ -123,13 +123,15 @@ class Node:
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
-        log.info("node.stopped", duration=round(self.uptime, 3))
+        log.info("node.stopped", duration=round(self.vitals.uptime, 3))
         return 0
 
     async def _run_parts(self, stack: contextlib.AsyncExitStack) -> None:
-        settings = self.settings
+        settings, vitals = self.settings, self.vitals
+        watching = self._parts["watch over the loop"] = asyncio.create_task(self._watch.run(), name="loop-watch")
+        stack.callback(watching.cancel)
         shared_url = settings.redis.connection_url
-        embedded = await self._start_embedded(stack) if shared_url is None else None
+        embedded = vitals.embedded = await self._start_embedded(stack) if shared_url is None else None
         if embedded is not None and embedded.owner and self.role != "all":
             log.warning(
                 "node.alone",
@@ -138,25 +140,37 @@ class Node:
                 "this machine with the same data directory see its jobs. Give all nodes the same REDIS_URL.",
             )
         url = embedded.url if embedded is not None else str(shared_url)
-        connections = Connections(url, timeout=settings.redis.timeout)
+        connections = vitals.connections = Connections(
+            url, timeout=settings.redis.timeout, onlooker=self._events.measures
+        )
         store = self._make_store(connections)
         stack.push_async_callback(store.close)
         # The same store as requests see it: whoever asks over HTTP is told of an outage at once.
         front = self._make_store(connections, hasty=True, beside=store)
         front.on_scheduled = lambda due_in: store.on_scheduled(due_in)
-        api = await self._start_api(stack, front)
+        traces = self._trace(stack)
+        api = await self._start_api(stack, front, traces)
         if not await self._open(store):
             return
         front.durability = store.durability
         await api.check_access()
-        scheduler = self._scheduler = Scheduler(store, self._events)
+        scheduler = vitals.scheduler = Scheduler(store, self._events, traces)
         if embedded is not None and embedded.owner:
             # What a run of this node before left behind need not wait for its lease to end.
             await scheduler.reap_orphans(_may_live)
         async with asyncio.TaskGroup() as group:
             self._parts["scheduler"] = group.create_task(scheduler.run(), name="scheduler")
             if self.role != "api":
-                self._worker = Worker(store, self._registry, settings, self._events, store_url=url, node=self.id)
+                self._worker = vitals.worker = Worker(
+                    store,
+                    self._registry,
+                    settings,
+                    self._events,
+                    store_url=url,
+                    node=self.id,
+                    watch=self._watch,
+                    traces=traces,
+                )
             declaration = await self._declare(store)
             if self._worker is not None:
                 self._parts["worker"] = group.create_task(self._worker.run(self._stopping), name="worker")
@@ -170,8 +184,9 @@ class Node:
                 draining=self._stopping.is_set,
                 declaration=declaration,
             )
+            vitals.utilisation = lambda: reporter.utilisation
             self._parts["reporter"] = group.create_task(reporter.run(), name="reporter")
-            self.started = True
+            vitals.started = True
             log.info(
                 "node.started",
                 url=api.url,
@@ -210,7 +225,7 @@ class Node:
             "version": __version__,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "started_at": round((time.time() - self.uptime) * 1000),
+            "started_at": round((time.time() - self.vitals.uptime) * 1000),
             "types": list(self._worker.types) if self._worker is not None else [],
             "handlers": publish(self._registry, self._worker.types) if self._worker is not None else [],
             "url": api.url,
@@ -240,9 +255,26 @@ class Node:
         store.on_trouble = self._events.store_down
         return store
 
-    async def _start_api(self, stack: contextlib.AsyncExitStack, store: Store) -> ApiServer:
-        app = make_app(store=store, registry=self._registry, settings=self.settings, events=self._events, status=self)
+    def _trace(self, stack: contextlib.AsyncExitStack) -> Traces | None:
+        """What makes spans, if there is somebody to send them to. They are sent to the last after the API is closed."""
+        if not self._traced:
+            return None
+        traces = open_traces(self.settings.tracing, self.id)
+        stack.push_async_callback(traces.close)
+        return traces
+
+    async def _start_api(self, stack: contextlib.AsyncExitStack, store: Store, traces: Traces | None) -> ApiServer:
+        app = make_app(
+            store=store,
+            registry=self._registry,
+            settings=self.settings,
+            events=self._events,
+            status=self.vitals,
+            traces=traces,
+        )
         api = ApiServer(app)
+        self.vitals.unused_certificate = api.certificate_failure
+        self.vitals.clients = lambda: api.connections
         server = self.settings.server
         try:
             await api.start()
@@ -288,25 +320,9 @@ class Node:
                 self._worker.release_now()
         self._stopping.set()
 
-    # What the API tells of the node.
-
-    @property
-    def uptime(self) -> float:
-        return time.monotonic() - self._began
-
-    def dead_part(self) -> str | None:
-        for name, task in self._parts.items():
-            if task.done() and not self._stopping.is_set():
-                return f"The {name} has ended."
+    def _name_of(self, task: asyncio.Task[Any]) -> str | None:
+        """What a task runs for others: a job's type, or a request's method and route. Asked from another thread."""
+        name = task.get_name()
+        if " /" in name or (self._worker is not None and name in self._worker.types):
+            return name
         return None
-
-    def store_failure(self) -> str | None:
-        if self._scheduler is None:
-            return "The store has not been reached yet."
-        silent = time.monotonic() - self._scheduler.last_tick
-        return None if silent < STALE_AFTER else f"The store has not answered for {silent:.0f} s."
-
-    def worker_failure(self) -> str | None:
-        if self._worker is None or not self._worker.status().deaf:
-            return None
-        return "The worker has free slots, but the store has not answered a claim of its for too long."

@@ -17,6 +17,7 @@ from gopher_node.handlers import Registry
 from gopher_node.handlers.builtin import registry as builtin
 from gopher_node.store import Store
 from gopher_node.telemetry import Events
+from gopher_node.telemetry.took import Shares
 from gopher_node.worker.status import WorkerStatus
 
 REPORT_EVERY = 10.0
@@ -128,7 +129,8 @@ class Reporter:
 
     `fixed` is what stays the same; `worker` tells how the worker is, where there is one, and `http_workers` who else
     works through this node; what came of those runs, `ended_over_http`, is none of the node's own counts. A node
-    without a worker drains too: `draining` tells. `declaration` is made where it is due.
+    without a worker drains too: `draining` tells. `declaration` is made where it is due. With the report goes how long
+    the jobs of each type took here in each minute, if any did.
     """
 
     def __init__(
@@ -154,6 +156,7 @@ class Reporter:
         self._draining = draining
         self._every = every
         self._rates = Rates()
+        self._shares = Shares(events.measures.types)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -164,6 +167,7 @@ class Reporter:
                 # More may run than there are slots, if these have just become fewer.
                 busy = min(1.0, status.busy / status.slots) if status and status.slots else 0.0
                 self._rates.look(self.counts(), busy)
+                self._shares.look()
                 begins_to_drain = self._drains(status) and not draining
                 if time.monotonic() - reported >= self._every or begins_to_drain:
                     reported, draining = time.monotonic(), self._drains(status)
@@ -173,6 +177,7 @@ class Reporter:
             # Whoever is cut off here is forgotten a minute later.
             with contextlib.suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(1.0):
+                    await self._report_shares()
                     await self._store.nodes.forget(self._fixed["id"])
 
     def _drains(self, status: WorkerStatus | None) -> bool:
@@ -180,13 +185,26 @@ class Reporter:
 
     async def _report(self, status: WorkerStatus | None) -> None:
         try:
-            await self._store.nodes.report(self._fixed["id"], orjson.dumps(self.record(status)))
+            self._shares.set_clock(await self._store.nodes.report(self._fixed["id"], orjson.dumps(self.record(status))))
+            await self._report_shares()
             if self._declaration is not None and self._declaration.due:
                 await self._declaration.make()
         except StoreError as error:
             if self._declaration is not None:
                 self._declaration.due = True
             self._events.store_down(error)
+
+    async def _report_shares(self) -> None:
+        """What the store has no knowledge of; that is nothing if no job has run. Raises StoreError."""
+        due = self._shares.due()
+        if due:
+            await self._store.latencies.report(self._fixed["id"], due)
+            self._shares.told(due)
+
+    @property
+    def utilisation(self) -> float:
+        """The part of the slots that was busy in the last minute."""
+        return self._rates.utilisation
 
     def counts(self) -> dict[str, int]:
         """What came of the runs in the node's own slots."""

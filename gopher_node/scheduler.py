@@ -9,14 +9,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiocron
 
 from gopher_node.errors import StoreError, StoreFull
-from gopher_node.schedules import ScheduleError, plan
+from gopher_node.schedules import ScheduleError, fire_id, plan
 from gopher_node.store import Overdue, Store, Survey
 from gopher_node.telemetry.events import Events
+from gopher_node.telemetry.took import merged
+
+if TYPE_CHECKING:
+    from gopher_node.telemetry.traces import Traces
 
 SURVEY_EVERY = 1.0  # seconds
 PROMOTE_AT_LEAST_EVERY = 2.0  # seconds; each node sets its alarm by the jobs it stores, so this is for nodes that died
@@ -117,9 +121,10 @@ class Scheduler:
     It sleeps until the next due time. A job that is stored on this node and due earlier sets the alarm forward.
     """
 
-    def __init__(self, store: Store, events: Events) -> None:
+    def __init__(self, store: Store, events: Events, traces: Traces | None = None) -> None:
         self._store = store
         self._events = events
+        self._traces = traces
         self._reaper = Reaper()
         self._passed = 0  # running jobs from the first on that this walk has looked at, and left
         self._pages = 0  # looks since the reaper rested
@@ -206,8 +211,9 @@ class Scheduler:
                 continue
             moved = True
             for step in steps:
+                sends = self._traces and self._traces.send((definition.job,), recurring=found.name, root=True)
                 try:
-                    outcome = await self._store.recurring.fire(found, step)
+                    outcome = await self._store.recurring.fire(found, step, trace=sends.trace if sends else "")
                 except StoreFull as error:
                     # It fires later. What frees room, releasing and ending jobs, must not wait for it.
                     self._events.store_down(error)
@@ -215,6 +221,8 @@ class Scheduler:
                 if outcome not in ("fired", "overlapped", "missed"):
                     break  # another node was here first
                 self._events.recurred(found.name, definition.job.type, outcome, step.missed)
+                if sends and outcome == "fired" and step.fire_ms is not None:
+                    sends.sent((fire_id(found.name, step.fire_ms),))
         return moved
 
     async def reap(self) -> None:
@@ -251,10 +259,17 @@ class Scheduler:
         taken = await self._store.reap_session(session, renewals)
         self._events.reaped(taken)
 
-    async def tick(self) -> None:
-        """Have the last minute written down, if no other node has."""
+    async def tick(self, *, now: int | None = None) -> None:
+        """
+        Have the last minute written down, if no other node has; and how long jobs took in the one before that.
+
+        By now all nodes have told that. Where the node that should have summed it up died, the next tick does so.
+        """
         try:
-            await self._store.history.tick()
+            if await self._store.history.tick(now=now):
+                while (due := await self._store.latencies.due(now=now)) is not None:
+                    minute, shares = due
+                    await self._store.latencies.summarise(minute, merged(shares).summary(), now=now)
         except StoreError as error:
             self._events.store_down(error)
 

@@ -391,7 +391,7 @@ async def test_a_tick_without_a_store(store: Store, monkeypatch: pytest.MonkeyPa
     """An outage is reported, and ends nothing."""
     events = Events()
 
-    async def fail() -> bool:
+    async def fail(**_: object) -> bool:
         raise StoreUnavailable
 
     monkeypatch.setattr(store.history, "tick", fail)

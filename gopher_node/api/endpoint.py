@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -72,6 +73,11 @@ class Endpoint:
         return self.handle.__name__
 
     @property
+    def title(self) -> str:
+        """How logs call it: method and path."""
+        return f"{self.method} {self.path}"
+
+    @property
     def module(self) -> str:
         return self.handle.__module__.rpartition(".")[2]
 
@@ -84,6 +90,10 @@ class Endpoint:
         return [web.route(self.method, base + _pattern(path), self._answer) for path in (self.path, *self.aliases)]
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        # Each request has a task of its own. Should it hold up the loop, whoever watches that finds this name.
+        task = asyncio.current_task()
+        if task is not None:
+            task.set_name(self.title)
         if self.scope is not None:
             await authorize(request, self.scope)
         query = read_query(request, self.query)

@@ -21,6 +21,9 @@ log = get_logger("gopher_node.api")
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("REQUEST_ID", str)
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Those that are measured by their names. Clients may make up others."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _process = secrets.token_hex(6)
 _count = itertools.count(1)
@@ -39,6 +42,21 @@ def request_id_of(request: web.BaseRequest) -> str:
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every request, and measure how long that takes; of a streamed answer, until its end."""
+    measures = request.app[PARTS].events.measures
+    began, status = time.perf_counter(), "gone"
+    measures.http_in_progress += 1
+    try:
+        response = await _respond(request, handler)
+        status = f"{response.status // 100}xx"
+        return response
+    finally:
+        measures.http_in_progress -= 1
+        method = request.method if request.method in METHODS else "other"
+        measures.http[f"{method} {_route(request)} {status}"].observe(time.perf_counter() - began)
+
+
+async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse:
     request_id = request[REQUEST_ID] = request_id_of(request)
     try:
         if request.version.major != 1:

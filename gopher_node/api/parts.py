@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from gopher_node.api.answers.latencies import RecentLatencies
 from gopher_node.api.requests.catalogue import Catalogue
 from gopher_node.api.status import NodeStatus
 from gopher_node.errors import StoreError
@@ -15,6 +17,9 @@ from gopher_node.handlers import Registry
 from gopher_node.settings import Settings
 from gopher_node.store import Store
 from gopher_node.telemetry import Events
+
+if TYPE_CHECKING:
+    from gopher_node.telemetry.traces import Traces
 
 
 class OpenBreakers:
@@ -40,7 +45,10 @@ class OpenBreakers:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """`draining` is set once the node shuts down: no job is taken any more, and nobody is kept waiting."""
+    """
+    `draining` is set once the node shuts down: no job is taken any more, and nobody is kept waiting. Without `traces`
+    there are none.
+    """
 
     store: Store
     registry: Registry
@@ -48,8 +56,10 @@ class Parts:
     events: Events
     status: NodeStatus
     catalogue: Catalogue
+    traces: Traces | None = None
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     open_breakers: OpenBreakers = field(default_factory=OpenBreakers)
+    latencies: RecentLatencies = field(default_factory=RecentLatencies)
 
 
 PARTS: web.AppKey[Parts] = web.AppKey("PARTS", Parts)

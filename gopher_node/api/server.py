@@ -156,6 +156,10 @@ class ApiServer:
         """Of the runs of these, how many brought their job into which state. It only ever grows."""
         return self._app[HTTP_WORKERS].ended
 
+    def certificate_failure(self) -> str | None:
+        """Why a renewed certificate is not in use, or None."""
+        return self._certificate.failure if self._certificate else None
+
     @property
     def connections(self) -> int:
         """How many clients are connected."""

@@ -10,6 +10,8 @@ from typing import Any, TextIO
 
 import orjson
 
+from gopher_node.durations import format_duration
+
 COLOURS = {
     "completed": "green",
     "healthy": "green",
@@ -128,6 +130,13 @@ def ask(question: str) -> bool:
 def on_terminal(stream: TextIO | None) -> bool:
     # A stream that was closed before the program began is None.
     return stream is not None and stream.isatty()
+
+
+def took(seconds: float) -> str:
+    """How long something took, in two digits that matter or all whole ones: 0.4ms, 12ms, 1.2s, 42s, 3m20s."""
+    # Rounded before the unit is chosen, or 999.6 ms would be 1000ms.
+    rounded = float(f"{seconds:.2g}") if seconds < 100 else float(round(seconds))
+    return format_duration(rounded)
 
 
 def moment(value: datetime | str | None) -> str | None:

@@ -8,7 +8,7 @@ from gopher_node.cli import show
 from gopher_node.cli.connect import REMOTE, Remote
 from gopher_node.cli.exits import UsageError
 from gopher_node.cli.options import OfType, option, read_duration
-from gopher_node.cli.queues import LEVELS
+from gopher_node.cli.queues import LEVELS, TOOK_COLUMNS, quantiles
 from gopher_node.durations import format_duration
 from gopher_node.job import State
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _WHAT = ("submitted", "completed", "failed", "retried", "crashed", "cancelled")
 _STATES = (State.SCHEDULED, State.PROCESSING, State.COMPLETED, State.FAILED)
 
-QUEUE_COLUMNS = ("queue", *LEVELS, *(state.value for state in _STATES))
+QUEUE_COLUMNS = ("queue", *LEVELS, *(state.value for state in _STATES), *TOOK_COLUMNS)
 
 
 def stats(
@@ -32,7 +32,9 @@ def stats(
     """
     Show what the node counts.
 
-    Jobs by state, and how many wait in each queue by priority; or with --history what was counted in each minute.
+    Jobs by state, and how many wait in each queue by priority; or with --history what was counted in each minute. How
+    long half of the runs took, 95 and 99 of a hundred, and how long jobs waited for their first one, is of the last ten
+    minutes, on all nodes.
     """
     if history is not None and history < 1:
         raise UsageError("--history must be at least 1 minute.")
@@ -53,7 +55,7 @@ def stats(
 
 
 def fields(found: StatsView) -> list[tuple[str, object]]:
-    about = found.node
+    about, took = found.node, found.latency
     return [
         ("Node", " ".join(str(about[name]) for name in ("id", "role", "version") if about.get(name)) or None),
         ("Up", format_duration(float(int(found.uptime)))),
@@ -63,6 +65,8 @@ def fields(found: StatsView) -> list[tuple[str, object]]:
         ("Failed", found.jobs_failed),
         ("Waiting", found.queue_size),
         ("Workers active", found.workers_active),
+        ("Run p50/p95/p99", took and quantiles(took.run_seconds)),
+        ("Wait p50/p95/p99", took and quantiles(took.wait_seconds)),
     ]
 
 
@@ -72,6 +76,8 @@ def queue_rows(found: StatsView) -> list[tuple[object, ...]]:
             queue.type,
             *(queue.depth.get(level, 0) for level in LEVELS),
             *(queue.states.get(state, 0) for state in _STATES),
+            quantiles(queue.run_seconds),
+            quantiles(queue.wait_seconds),
         )
         for queue in found.queues
     ]
@@ -106,6 +112,14 @@ def _show_history(client: Client, minutes: int, type: str | None, remote: Remote
         show.write("Nothing was counted in that time.")
         return
     show.write_table(
-        ("minute", *_WHAT),
-        [(show.moment(minute.at), *(getattr(minute, what) for what in _WHAT)) for minute in found],
+        ("minute", *_WHAT, *TOOK_COLUMNS),
+        [
+            (
+                show.moment(minute.at),
+                *(getattr(minute, what) for what in _WHAT),
+                quantiles(minute.run_seconds),
+                quantiles(minute.wait_seconds),
+            )
+            for minute in found
+        ],
     )

@@ -109,6 +109,7 @@ _QUEUES = (
     Command("pause", "flow:pause", ("email", "email --group customer-17")),
     Command("resume", "flow:resume", ("email", "email --priority low")),
     Command("drain", "flow:drain", ("email",)),
+    Command("autoscale", "queues:autoscale", ("", "--type email --within 2m")),
 )
 
 

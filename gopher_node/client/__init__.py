@@ -7,7 +7,8 @@ from gopher_node.client.calls.dead_letters import DeadLetterFilter
 from gopher_node.client.calls.jobs import JobFilter, JobOptions, JobRequest, SubmitOptions
 from gopher_node.client.calls.recurring import RecurringChanges, RecurringOptions
 from gopher_node.client.flow import Limits
-from gopher_node.client.flow_views import BreakerView, RateLimitView
+from gopher_node.client.flow_views import AutoscaleView, BreakerView, RateLimitView
+from gopher_node.client.latency_views import LatencyView, WindowView
 from gopher_node.client.problems import (
     ApiError,
     BreakerNotFound,
@@ -70,6 +71,7 @@ from gopher_node.client.views import (
 __all__ = [
     "ApiError",
     "AsyncClient",
+    "AutoscaleView",
     "BeatView",
     "BreakerNotFound",
     "BreakerView",
@@ -92,6 +94,7 @@ __all__ = [
     "JobRequest",
     "JobView",
     "KeyView",
+    "LatencyView",
     "LeaseLost",
     "LeaseNotFound",
     "LeaseView",
@@ -128,6 +131,7 @@ __all__ = [
     "Unauthenticated",
     "UnexpectedAnswer",
     "WaitTimeout",
+    "WindowView",
     "WorkerView",
     "WorkersView",
     "WorkflowEnded",

@@ -18,6 +18,7 @@ from gopher_node.client.calls.dead_letters import DeadLetterFilter
 from gopher_node.client.calls.jobs import Act, JobFilter, JobRequest, Listing, PartOfAct, SubmitOptions
 from gopher_node.client.events import MAX_EVENT, Following
 from gopher_node.client.flow import FlowControl
+from gopher_node.client.flow_views import AutoscaleView
 from gopher_node.client.problems import JobFailed
 from gopher_node.client.progress import Report, count_of, showing
 from gopher_node.client.recurring import RecurringJobs
@@ -274,6 +275,10 @@ class Client(RecurringJobs, Workflows, FlowControl):
     def stats_history(self, minutes: int = 60, type: str | None = None) -> tuple[MinuteView, ...]:
         """What was counted in each of the last minutes, of all jobs or of one type."""
         return self._ask(calls.nodes.stats_history(minutes, type))
+
+    def autoscale(self, type: str | None = None, *, within: Duration | None = None) -> AutoscaleView:
+        """How many jobs there are for workers, of a type or of all: those that wait, are due soon (30s), and run."""
+        return self._ask(calls.queues.autoscale(type, within))
 
     def health(self) -> HealthView:
         """How the node is. Being unhealthy is an answer and raises nothing."""

@@ -1,4 +1,4 @@
-"""What a node tells of what bounds the jobs of a type, as typed values that do not change."""
+"""What a node tells of what bounds the jobs of a type, and of how many there are to do: values that do not change."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ from typing import Any
 from pydantic import Field
 
 from gopher_node.client.views import View
+
+
+class AutoscaleView(View):
+    """How many jobs there are for workers: `target` is all of them. `exact` tells whether `due_soon` is."""
+
+    target: int
+    ready: int = 0
+    due_soon: int = 0
+    running: int = 0
+    exact: bool = True
 
 
 class RateLimitView(View):

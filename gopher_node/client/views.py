@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
+from gopher_node.client.latency_views import LatencyView, WindowView
 from gopher_node.job import Priority, State
 
 
@@ -38,8 +39,8 @@ class JobView(View):
     A job. `attempt` counts its runs; `errors` and `crashes` are what its two budgets are compared with.
 
     `timeout` and `retention` are in seconds; None is the node's default. `node` is where it runs or last ran. With a
-    lease come `parents`, the jobs that it has waited for, by name or id. `existing` says of a submission that it stored
-    nothing: this job was there before, under the same unique key or as the next one of the same recurring job.
+    lease come `parents`, the jobs that it has waited for, by name or id, and `traceparent`, for the span of its run to
+    link to, if it is traced. `existing` says of a submission that it stored nothing: this job was there before.
     """
 
     job_id: str
@@ -74,6 +75,8 @@ class JobView(View):
     on_parent_failure: str | None = None
     recurring: str | None = None
     parents: dict[str, ParentView] | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
     node: str | None = None
     durability: str | None = None
     existing: bool = False
@@ -94,7 +97,7 @@ class QueueView(View):
 
     `oldest_age` is how many seconds the longest-waiting one waits, `oldest_ages` the same by priority; `rates` are
     jobs per minute; `served_by` is how many nodes and workers over HTTP run this type. `policy` is what bounds them,
-    and `breaker` the state of the circuit breaker, if there is one.
+    and `breaker` the state of the circuit breaker, if there is one. Runs and waits are those of the last minutes.
     """
 
     type: str
@@ -104,6 +107,8 @@ class QueueView(View):
     oldest_ages: dict[str, float | None] = {}
     states: dict[str, int] = {}
     rates: dict[str, float] = {}
+    run_seconds: LatencyView = LatencyView()
+    wait_seconds: LatencyView = LatencyView()
     served_by: int = 0
     policy: dict[str, Any] = {}
     paused: bool = False
@@ -114,7 +119,7 @@ class QueueView(View):
 
 
 class StatsView(View):
-    """What the node counts. `uptime` is in seconds."""
+    """What the node counts. `uptime` is in seconds, `latency` of all nodes in the last minutes."""
 
     jobs_submitted: int
     jobs_completed: int
@@ -124,6 +129,7 @@ class StatsView(View):
     uptime: float
     jobs: dict[str, int] = {}
     queues: tuple[QueueView, ...] = ()
+    latency: WindowView | None = None
     durability: str = "unknown"
     node: dict[str, Any] = {}
 
@@ -158,6 +164,8 @@ class MinuteView(View):
     retried: int = 0
     crashed: int = 0
     cancelled: int = 0
+    run_seconds: LatencyView = LatencyView()
+    wait_seconds: LatencyView = LatencyView()
 
 
 class NodeView(View):

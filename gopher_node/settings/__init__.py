@@ -2,6 +2,7 @@
 
 from gopher_node.settings.kinds import Duration
 from gopher_node.settings.layers import Setting
+from gopher_node.settings.metrics import MetricsSettings
 from gopher_node.settings.model import (
     SETTINGS,
     Described,
@@ -20,6 +21,7 @@ from gopher_node.settings.model import (
     WorkerSettings,
 )
 from gopher_node.settings.push import PushTarget
+from gopher_node.settings.tracing import TracingSettings
 
 __all__ = [
     "SETTINGS",
@@ -30,6 +32,7 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "LogSettings",
+    "MetricsSettings",
     "PaymentSettings",
     "PushTarget",
     "RedisSettings",
@@ -38,6 +41,7 @@ __all__ = [
     "Setting",
     "Settings",
     "SmtpSettings",
+    "TracingSettings",
     "WebhookSettings",
     "WorkerSettings",
 ]

@@ -79,6 +79,21 @@ def seconds(low: float, high: float = MAX_DURATION) -> PlainValidator:
     return _kind(read)
 
 
+def fraction() -> PlainValidator:
+    """A number from 0 to 1, both included."""
+
+    def read(value: object) -> float:
+        try:
+            number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else -1.0
+        except (ValueError, OverflowError):
+            number = -1.0
+        if not 0 <= number <= 1:
+            raise ValueError("must be a number from 0 to 1")
+        return number
+
+    return _kind(read)
+
+
 def choice(literal: object, synonyms: Mapping[str, str] | None = None) -> PlainValidator:
     """One of the words of a Literal, in any case."""
     words: tuple[str, ...] = get_args(literal)

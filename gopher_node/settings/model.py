@@ -19,7 +19,9 @@ from gopher_node.limits import written
 from gopher_node.settings import kinds
 from gopher_node.settings.flow import FlowTable
 from gopher_node.settings.layers import Layers, Setting, hide_credentials, list_settings, setting
+from gopher_node.settings.metrics import MetricsSettings
 from gopher_node.settings.push import Push, PushTarget
+from gopher_node.settings.tracing import TracingSettings
 
 DAY = 86_400.0
 
@@ -297,6 +299,8 @@ class Settings(BaseSettings):
     files: FilesSettings = Field(default_factory=FilesSettings)
     webhook: WebhookSettings = WebhookSettings()
     payment: PaymentSettings = PaymentSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict[str, str])
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -376,7 +380,7 @@ def _plain(entry: Setting, value: Any) -> Any:
     if entry.masked == "all":
         return "***" if value else []
     if isinstance(value, float):
-        return format_duration(value)
+        return value if entry.path == "tracing.sample_ratio" else format_duration(value)
     if isinstance(value, SecretStr):
         return "***"
     if isinstance(value, dict):

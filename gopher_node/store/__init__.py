@@ -4,6 +4,7 @@ from gopher_node.store.breakers import Breaker, BreakerMove, Breakers, BreakerSt
 from gopher_node.store.connections import Connections
 from gopher_node.store.flow import Flow
 from gopher_node.store.keys import Admission, KeyRecord, Keys
+from gopher_node.store.latencies import Latencies, Recent
 from gopher_node.store.leases import Leases
 from gopher_node.store.logs import LogPage, Logs
 from gopher_node.store.operating import Verb
@@ -14,6 +15,7 @@ from gopher_node.store.values import (
     Beat,
     Beaten,
     Claimed,
+    Demand,
     JobFilter,
     Minute,
     Once,
@@ -43,10 +45,12 @@ __all__ = [
     "Claimed",
     "Connections",
     "Definition",
+    "Demand",
     "Flow",
     "JobFilter",
     "KeyRecord",
     "Keys",
+    "Latencies",
     "Leases",
     "LogPage",
     "Logs",
@@ -60,6 +64,7 @@ __all__ = [
     "Promoted",
     "Pulse",
     "QueueState",
+    "Recent",
     "Recurrences",
     "Recurring",
     "Retention",

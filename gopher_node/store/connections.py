@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator
-from typing import Any, cast
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 from hiredis import pack_command  # pyright: ignore[reportUnknownVariableType]
 from redis.asyncio import BlockingConnectionPool, ConnectionPool
@@ -47,6 +48,36 @@ _PASSING = (
 _READ_ONLY = ("READONLY", "MISCONF", "NOREPLICAS")
 
 
+_REASONS: tuple[tuple[type[StoreError], str], ...] = (
+    (OutcomeUnknown, "no-answer"),
+    (StoreReadOnly, "read-only"),
+    (StoreUnavailable, "unavailable"),
+    (StoreFull, "full"),
+    (UnusableStore, "not-allowed"),
+)
+
+
+class Onlooker(Protocol):
+    """Who wants to know how long requests take, and which fail. Errors pass through, and none are added."""
+
+    def time(self, operation: str, request: Awaitable[Any], /) -> Awaitable[Any]:
+        """A request of this name, as it is to be awaited."""
+        ...
+
+    def failed(self, reason: str, /) -> None:
+        """A request, or a wait for something to happen, got no answer of use."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """How many connections are taken, and how many open ones are not; `most` is how many there may be."""
+
+    busy: int
+    idle: int
+    most: int
+
+
 class Connections:
     """
     Owns two pools: for requests, which are answered within `timeout` seconds, and for waiting, where blocking pops and
@@ -60,9 +91,11 @@ class Connections:
         timeout: float = 5.0,
         size: int = 16,
         lost_after: float = 3.0,
+        onlooker: Onlooker | None = None,
         **connection: Any,
     ) -> None:
         self.url = url
+        self._onlooker = onlooker
         self.timeout = timeout
         extra: dict[str, Any] = {**_ONCE, **connection, "socket_connect_timeout": timeout}
         extra["socket_timeout"] = None
@@ -75,18 +108,23 @@ class Connections:
         # A look that says as much as a script: a server that answers PING may still hold up whatever could write.
         self.outage = Outage(lambda: self._exchange(self._waits, ("EVAL", "return 1", 0), timeout), lost_after)
 
-    async def request(self, *command: Any) -> Any:
+    async def request(self, *command: Any, operation: str = "") -> Any:
         """
-        Send one command and return its answer.
+        Send one command and return its answer. The onlooker is told `operation`, or else the command's name.
 
         Raises StoreUnavailable when nothing was sent, OutcomeUnknown when no answer came, StoreFull and StoreError when
         the server refused.
         """
         began = time.monotonic()
+        exchange = self._exchange(self._requests, command, self.timeout)
         try:
-            answer = await self._exchange(self._requests, command, self.timeout)
+            if self._onlooker is None:
+                answer = await exchange
+            else:
+                answer = await self._onlooker.time(operation or str(command[0]).lower(), exchange)
         except StoreError as error:
             self.outage.note(error, began)
+            self._tell(error)
             raise
         self.outage.answered()
         return answer
@@ -94,7 +132,21 @@ class Connections:
     async def wait(self, *command: Any, patience: float) -> Any:
         """Send one command that may block for up to `patience` seconds at the server."""
         # The server looks at its blocked clients only ten times a second, and the answer has to travel.
-        return await self._exchange(self._waits, command, patience + min(self.timeout, 2.0))
+        try:
+            return await self._exchange(self._waits, command, patience + min(self.timeout, 2.0))
+        except StoreError as error:
+            self._tell(error)
+            raise
+
+    def _tell(self, error: StoreError) -> None:
+        # That a script has to be loaded first is nothing amiss.
+        if self._onlooker is not None and not (isinstance(error, ServerRefusal) and error.unknown_script):
+            self._onlooker.failed(next((reason for kind, reason in _REASONS if isinstance(error, kind)), "refused"))
+
+    @property
+    def use(self) -> Mapping[str, PoolUse]:
+        """The pools: of connections for requests, and of those that wait."""
+        return {"requests": _use(self._requests), "waits": _use(self._waits)}
 
     async def _exchange(self, pool: ConnectionPool, command: tuple[Any, ...], timeout: float) -> Any:
         connection = await self._connection(pool)
@@ -141,6 +193,13 @@ class Connections:
         await self._waits.disconnect()
 
 
+def _use(pool: ConnectionPool) -> PoolUse:
+    # What the library counts for telemetry of its own; it has no public name for the numbers.
+    busy = len(cast("set[Any]", pool._in_use_connections))  # pyright: ignore[reportPrivateUsage]
+    idle = len(cast("list[Any]", pool._available_connections))  # pyright: ignore[reportPrivateUsage]
+    return PoolUse(busy, idle, pool.max_connections)
+
+
 def _no_connection(error: Exception) -> StoreError:
     # What the server of a unix socket says in the handshake, redis-py wraps into another error.
     said = error.__cause__ if isinstance(error.__cause__, RedisError) else error
@@ -170,6 +229,10 @@ def _sentence(error: BaseException) -> str:
 
 class ServerRefusal(StoreError):
     """The server answered with an error that has no meaning of its own here."""
+
+    @property
+    def unknown_script(self) -> bool:
+        return str(self).upper().startswith(("NOSCRIPT", "NO MATCHING SCRIPT"))
 
 
 # What a subscription raises when its connection is gone.

@@ -15,9 +15,9 @@ class Nodes:
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    async def report(self, node_id: str, record: bytes, *, now: int | None = None) -> None:
-        """Replace what is known of a node by this JSON object."""
-        await self._run("nodes", "report", node_id, record, now=now)
+    async def report(self, node_id: str, record: bytes, *, now: int | None = None) -> int:
+        """Replace what is known of a node by this JSON object. Returns the store's time (epoch ms)."""
+        return await self._run("nodes", "report", node_id, record, now=now)
 
     async def all(self, *, now: int | None = None) -> list[dict[str, Any]]:
         """The records of all nodes that are not silent, by id, each with `silent`: the seconds since it came."""

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
-from gopher_node.errors import StoreError, StoreReadOnly, StoreUnavailable
+from gopher_node.errors import StoreError, StoreFull, StoreReadOnly, StoreUnavailable
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at a store that is away."""
@@ -36,6 +36,20 @@ class Outage:
         self._answered_at = -math.inf
         self._looking: asyncio.Task[None] | None = None
         self.lasts = False
+        self.reason: StoreError | None = None
+        """What the last try met that got no answer."""
+        self._refusal: tuple[float, StoreError] | None = None
+
+    @property
+    def silence(self) -> float:
+        """The seconds since the store has answered anything; without end if it never has."""
+        return time.monotonic() - self._answered_at
+
+    def refusal(self, within: float) -> StoreError | None:
+        """What it last said, in so many seconds, to something that it would have had to store, if it refused that."""
+        if self._refusal is None or time.monotonic() - self._refusal[0] > within:
+            return None
+        return self._refusal[1]
 
     def answered(self) -> None:
         self._answered_at = time.monotonic()
@@ -52,7 +66,10 @@ class Outage:
 
     def note(self, error: StoreError, began: float) -> None:
         """A try that began then has ended in this error."""
+        if isinstance(error, (StoreReadOnly, StoreFull)):
+            self._refusal = (time.monotonic(), error)
         if isinstance(error, StoreUnavailable) and not isinstance(error, StoreReadOnly):
+            self.reason = error
             self.failed(began)
         else:
             self.answered()

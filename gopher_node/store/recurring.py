@@ -57,16 +57,17 @@ class Definition:
         }
         return orjson.dumps(written, option=orjson.OPT_SORT_KEYS)
 
-    def job_at(self, fire_ms: int) -> NewJob:
+    def job_at(self, fire_ms: int, trace: str = "") -> NewJob:
         """The job of a fire."""
-        return replace(self._job(), id=fire_id(self.name, fire_ms), due_ms=fire_ms)
+        return replace(self._job(trace), id=fire_id(self.name, fire_ms), due_ms=fire_ms)
 
-    def job_now(self) -> NewJob:
+    def job_now(self, trace: str = "") -> NewJob:
         """A job for somebody who triggers it."""
-        return replace(self._job(), id=str(uuid.uuid4()))
+        return replace(self._job(trace), id=str(uuid.uuid4()))
 
-    def _job(self) -> NewJob:
-        return replace(self.job, options=replace(self.job.options, recurring=self.name), client_id=False)
+    def _job(self, trace: str) -> NewJob:
+        options = replace(self.job.options, recurring=self.name, trace=trace)
+        return replace(self.job, options=options, client_id=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,13 +115,13 @@ class Recurrences:
         self._stored = stored
 
     async def create(
-        self, definition: Definition, *, ahead: bool = False, now: int | None = None
+        self, definition: Definition, *, ahead: bool = False, trace: str = "", now: int | None = None
     ) -> tuple[Recurring, bool]:
         """
         Store a new recurring job; returns it, and whether it is new: what was told before is answered as it is now.
 
-        With `ahead` the job of its first fire is stored in the same step, to be seen from then on. An interval counts
-        from now. Raises RecurringExists if another has the name.
+        With `ahead` the job of its first fire is stored in the same step, to be seen from then on; it is sent in
+        `trace`. An interval counts from now. Raises RecurringExists if another has the name.
         """
         seen_ms = (await self._read("one", definition.name, now=now))[0]
         schedule = replace(definition.schedule, anchor_ms=seen_ms)
@@ -129,7 +130,7 @@ class Recurrences:
         next_ms = first_ms
         if ahead and first_ms is not None:
             next_ms = schedule.next_after(first_ms)
-            words = replies.new_job_fields(_ahead(definition, first_ms))
+            words = replies.new_job_fields(_ahead(definition, first_ms, trace))
         revision = uuid.uuid4().hex
         word, found = await self._put(
             replace(definition, schedule=schedule), "", revision, False, next_ms, False, words, now
@@ -220,22 +221,22 @@ class Recurrences:
         """Those that are to fire, the longest due first."""
         return (await self._read("due", limit, now=now))[1]
 
-    async def fire(self, found: Recurring, step: Step, *, now: int | None = None) -> Fired:
+    async def fire(self, found: Recurring, step: Step, *, trace: str = "", now: int | None = None) -> Fired:
         """
         Take one step of a recurring job that is due, as it was found: of all nodes that do, one does.
 
         For those that came late it is `late`, and `changed` or `gone` if the definition is no longer what it was.
         """
         definition = found.definition
-        job = definition.job_at(step.due_ms if step.fire_ms is None else step.fire_ms)
+        job = definition.job_at(step.due_ms if step.fire_ms is None else step.fire_ms, trace)
         outcome, _ = await self._fire(found, step, job, now)
         return outcome
 
-    async def trigger(self, name: str, *, now: int | None = None) -> str:
+    async def trigger(self, name: str, *, trace: str = "", now: int | None = None) -> str:
         """Store a job like those that it fires, now, and paused or not. Returns its id. Raises RecurringNotFound."""
         for _ in range(TRIES):
             found = await self.get(name, now=now)
-            job = found.definition.job_now()
+            job = found.definition.job_now(trace)
             outcome, id = await self._fire(found, None, job, now)
             if outcome == "triggered" and id is not None:
                 return id
@@ -263,9 +264,9 @@ class Recurrences:
         return seen_ms, [_decode(name.decode(), fields, seen_ms) for name, fields in found if fields]
 
 
-def _ahead(definition: Definition, first_ms: int) -> NewJob:
+def _ahead(definition: Definition, first_ms: int, trace: str) -> NewJob:
     """The job of the first fire, stored before that: its time to live begins with the fire and not at once."""
-    job = definition.job_at(first_ms)
+    job = definition.job_at(first_ms, trace)
     if job.options.ttl_ms is None:
         return job
     options = replace(job.options, ttl_ms=None, expires_ms=first_ms + job.options.ttl_ms)

@@ -87,13 +87,13 @@ class Scripts:
             digest = self._hashes[script] = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         command = ("EVALSHA", digest, 1, self.prefix, "" if now is None else now, *arguments)
         try:
-            return await self._connections.request(*command)
+            return await self._connections.request(*command, operation=script)
         except ServerRefusal as refusal:
             # The server forgets scripts when it restarts, fails over, or has seen too many others.
-            if not str(refusal).upper().startswith(("NOSCRIPT", "NO MATCHING SCRIPT")):
+            if not refusal.unknown_script:
                 raise
         await self._connections.request("SCRIPT", "LOAD", text)
-        return await self._connections.request(*command)
+        return await self._connections.request(*command, operation=script)
 
     @property
     def _too_late(self) -> bool:

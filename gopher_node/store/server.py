@@ -62,6 +62,23 @@ async def check(connections: Connections) -> str:
     return {"always": "fsync", "everysec": "memory", "no": "memory"}.get(fsync, "unknown")
 
 
+async def refuses_jobs(connections: Connections) -> str | None:
+    """Why the server takes no new job at the moment, and what to do; None if nothing speaks against it."""
+    info = await _info(connections)
+    used = _number(info.get("used_memory")) - _number(info.get("mem_not_counted_for_evict"))
+    most = _number(info.get("maxmemory"))
+    if most and used >= most:
+        return (
+            f"The store is full: it has reached its maxmemory of {most / 2**20:.0f} MiB, and takes no new job until "
+            "others have ended or been deleted. Give it more memory, or keep finished jobs for a shorter time."
+        )
+    if info.get("role") == "slave" and info.get("slave_read_only", "1") == "1":
+        return "The store is a replica and takes no writes. Point REDIS_URL to its primary, or fail over."
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return "The store cannot write its append-only file. See whether its disk is full or broken, and its log."
+    return None
+
+
 async def examine(connections: Connections) -> Facts:
     """Look at a server without changing anything, however it is set up. Raises StoreError if it cannot be asked."""
     info = await _info(connections)

@@ -15,6 +15,7 @@ from gopher_node.store.flow import Flow
 from gopher_node.store.group_commit import GroupCommit
 from gopher_node.store.history import History, read_queues
 from gopher_node.store.keys import Keys
+from gopher_node.store.latencies import Latencies
 from gopher_node.store.leases import Leases, claim_words
 from gopher_node.store.listening import Listener
 from gopher_node.store.logs import Logs
@@ -23,6 +24,7 @@ from gopher_node.store.nodes import Nodes
 from gopher_node.store.operating import Operating, Verb
 from gopher_node.store.recurring import Recurrences
 from gopher_node.store.scripts import Scripts
+from gopher_node.store.snapshot import Snapshots
 from gopher_node.store.submitting import Submitting
 from gopher_node.store.values import (
     Acted,
@@ -93,7 +95,9 @@ class Store:
         self.leases = Leases(self._run, patience)
         self.keys = Keys(self._run, self._scripts.run, self._listener)
         self.nodes = Nodes(self._run)
+        self.snapshots = Snapshots(self._run, self.nodes, connections)
         self.history = History(self._run)
+        self.latencies = Latencies(self._run)
         self.logs = Logs(self._run)
         self.recurring = Recurrences(self._run, lambda due_in: self.on_scheduled(due_in))
         self.breakers = Breakers(self._run)

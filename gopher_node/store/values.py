@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gopher_node.job import Job, Lease, Priority, State, Token
@@ -202,11 +202,33 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """What happened in one minute: in all, and to the jobs of each type. `at_ms` is when it began (epoch ms)."""
+    """
+    What happened in one minute: in all, and to the jobs of each type. `at_ms` is when it began (epoch ms).
+
+    `run` and `wait` are p50, p95 and p99 in seconds, of how long runs took and how long jobs were due before their
+    first one; None if there were none, and of the last two minutes, for they are not reckoned yet.
+    """
 
     at_ms: int
     totals: dict[str, int]
     types: dict[str, dict[str, int]]
+    run: Sequence[float] | None = None
+    wait: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """
+    How many jobs wait for a worker, will soon, and have one. What is paused waits for none.
+
+    Unless it is `exact`, more jobs are due soon than were looked at: `due_soon` of a type is too low then. That of all,
+    of which the paused ones are to be taken off, is too high.
+    """
+
+    ready: int
+    due_soon: int
+    running: int
+    exact: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ REASONS = frozenset(
 """The errors that are counted by their code; handlers and workers over HTTP have codes of their own."""
 
 
-_ENDED = {State.COMPLETED: "completed", State.FAILED: "failed", State.CANCELLED: "cancelled"}
+_FINAL = frozenset(("completed", "failed", "cancelled"))
 
 
 class Events:
@@ -78,7 +78,8 @@ class Events:
         if job.attempt == 1:
             # By this machine's clock, where the store's decides when a job is due: what is off by is no wait.
             since_ms = job.created_ms if job.due_ms is None else job.due_ms
-            self.measures.types[job.type].wait.observe(max(0.0, time.time() - since_ms / 1000))
+            wait = time.time() - since_ms / 1000
+            self.measures.types[job.type].wait.observe(wait if wait > 0.0 else 0.0)
         if self._log_starts:
             self._log.debug("job.started", **self._of(job))
 
@@ -97,9 +98,13 @@ class Events:
             self.stale(job)
             return
         self.counts["settled"] += 1
-        self.counts[state.value] += 1
+        # Looked up by its value: of a state as such, that takes longer than all the rest here.
+        became = state.value
+        self.counts[became] += 1
         totals.run.observe(seconds)
-        totals.ended[_ENDED.get(state) or ("released" if outcome == "released" else "retried")] += 1
+        if became not in _FINAL:
+            became = "released" if outcome == "released" else "retried"
+        totals.ended[became] += 1
         if error is not None:
             if error.code == "process-died":
                 self.counts["crashed"] += 1
@@ -157,10 +162,12 @@ class Events:
     def store_is_down(self) -> bool:
         return self._down_since is not None
 
-    def loop_blocked(self, seconds: float, handler_type: str | None) -> None:
-        """The event loop stood still; `handler_type` is the job type that seems to be the cause."""
+    def loop_blocked(self, seconds: float, culprit: str | None) -> None:
+        """The event loop stood still; `culprit` is the job type, or method and route, that seems to be the cause."""
         self.counts["loop_blocked"] += 1
-        self._log.warning("loop.blocked", duration=round(seconds, 3), job_type=handler_type)
+        # No type has a space.
+        about = "route" if culprit is not None and " " in culprit else "job_type"
+        self._log.warning("loop.blocked", duration=round(seconds, 3), **{about: culprit})
 
     def loop_late(self, seconds: float) -> None:
         """By so much the event loop was late. Told ten times a second."""

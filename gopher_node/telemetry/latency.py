@@ -11,6 +11,8 @@ BOUNDS: tuple[float, ...] = tuple(
 )
 """Upper bounds of the buckets, in seconds: six for each power of ten, from 0.1 ms to almost two hours."""
 
+_PLACES = {str(place): place for place in range(len(BOUNDS) + 1)}
+
 
 class Latency:
     """
@@ -84,12 +86,17 @@ class Latency:
         """The buckets that are not empty, by their number, for JSON."""
         return {str(place): count for place, count in enumerate(self.counts) if count}
 
+    def add(self, sparse: Mapping[str, int], total: float) -> None:
+        """Add what was told so, with its sum. What is no bucket of this version is left out."""
+        counts = self.counts
+        for place, count in sparse.items():
+            at = _PLACES.get(place)
+            if at is not None:
+                counts[at] += count
+        self.sum += total
+
     @classmethod
     def of(cls, sparse: Mapping[str, int], total: float) -> Latency:
-        """From that, and the sum. What is no bucket of this version is left out."""
         new = cls()
-        for place, count in sparse.items():
-            if place.isdigit() and int(place) < len(new.counts):
-                new.counts[int(place)] = count
-        new.sum = total
+        new.add(sparse, total)
         return new

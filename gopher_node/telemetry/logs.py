@@ -19,6 +19,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from gopher_node.job import Job, Lease, NewJob
+from gopher_node.telemetry.hiding import hide_in_text, hide_values
 
 Logger = FilteringBoundLogger
 
@@ -26,7 +27,6 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 # These write a line for every request or connection, some with its URL, which may hold a secret.
 NOISY = ("aiohttp.access", "httpx", "httpx2", "httpcore", "httpcore2", "PIL", "aiosmtplib", "redis")
 
-_HIDDEN_KEYS = frozenset(("payload", "arguments", "token", "password", "secret", "authorization", "api_key", "cookie"))
 _MAX_LINE = 32 * 1024
 _MAX_TEXT = 8 * 1024
 _MAX_DEPTH = 6
@@ -55,13 +55,14 @@ def configure_logging(
     *,
     node_id: str | None = None,
     stream: IO[str] | None = None,
+    traced: bool = False,
 ) -> None:
     """
     Set up this process's logging: ours, and that of libraries and user code through the standard library.
 
     Lines go to `stream`, by default standard error, so that they stay apart from what a command prints. A line that
     cannot be written is dropped: a full disk or a closed pipe must not stop jobs. Loggers that were used before
-    keep what was configured before.
+    keep what was configured before. With `traced`, a line that is written inside a span names it.
     """
     output: IO[str] = sys.stderr if stream is None else stream
     sink = _Sink(output)
@@ -74,6 +75,8 @@ def configure_logging(
         structlog.processors.format_exc_info,
         _hide_secrets,
     ]
+    if traced:
+        common.insert(1, _span_namer())
     if format == "console" or (format == "auto" and output.isatty()):
         colors = output.isatty() and not os.environ.get("NO_COLOR")
         common.append(structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="time"))
@@ -114,6 +117,7 @@ class _Sink:
         self._lock = threading.Lock()
 
     def msg(self, line: str) -> None:
+        line = hide_in_text(line)
         try:
             with self._lock:
                 try:
@@ -200,9 +204,22 @@ def _name_logger(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _hide_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    for key in _HIDDEN_KEYS.intersection(event):
-        event[key] = "***"
+    event.update(hide_values(event))
     return event
+
+
+def _span_namer() -> Processor:
+    from opentelemetry.trace import get_current_span  # only for those who trace
+
+    def name_span(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        span = get_current_span()
+        context = span.get_span_context()
+        # A task that outlives the request which began it has that one's span still; by then it has ended.
+        if context.is_valid and getattr(span, "end_time", None) is None:
+            event["trace_id"], event["span_id"] = f"{context.trace_id:032x}", f"{context.span_id:016x}"
+        return event
+
+    return name_span
 
 
 def _escape(found: re.Match[str]) -> str:

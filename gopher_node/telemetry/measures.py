@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_async import aio
 
 from gopher_node.telemetry.latency import Latency
 
 MAX_TYPES = 100
 """So many job types are told apart; all others are one."""
 OTHER = "other"
+REASONS = ("unavailable", "no-answer", "read-only", "full", "not-allowed", "refused")
+"""Why requests to the store fail; each is counted from 0, so that nobody misses the first."""
 MAX_NAMES = 100
 """Recurring jobs whose last fire is known."""
 
@@ -50,15 +56,28 @@ class Latencies(dict[str, Latency]):
 
 
 class Measures:
-    """`http` is by "METHOD route status class", `store_calls` by operation; `store_errors` counts these by reason."""
+    """
+    `http` is by "METHOD route status class", `store_calls` by operation; `store_errors` counts these by reason.
+
+    `http_in_progress` are the requests that are not answered yet.
+    """
 
     def __init__(self) -> None:
         self.types = Types()
         self.http = Latencies()
+        self.http_in_progress = 0
         self.store_calls = Latencies()
-        self.store_errors: Counter[str] = Counter()
+        self.store_errors: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         self.loop_lag = Latency()
         self.last_fires: dict[str, float] = {}
+
+    def time(self, operation: str, request: Awaitable[Any], /) -> Awaitable[Any]:
+        """A request to the store, as it is to be awaited: then it is known how long it took, however it ends."""
+        return aio.time(self.store_calls[operation], request)
+
+    def failed(self, reason: str, /) -> None:
+        """A request to the store got no answer of use."""
+        self.store_errors[reason] += 1
 
     def fired(self, name: str, at: float) -> None:
         """A recurring job of this name fired then (epoch seconds). Those that fired last are kept."""

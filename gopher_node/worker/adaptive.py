@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gopher_node.telemetry.loop_watch import LoopWatch
 from gopher_node.worker.load import Load
-from gopher_node.worker.loop_watch import LoopWatch
 from gopher_node.worker.slots import Slots
 
 EVERY = 1.0

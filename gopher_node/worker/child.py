@@ -67,6 +67,7 @@ class Assignment:
     token: str
     errors: int
     policy: RetryPolicy
+    trace: str
 
 
 def frame(message: bytes) -> bytes:
@@ -104,7 +105,12 @@ def main() -> None:
         return told
 
     log = setup.settings.log
-    configure_logging(log.level, log.format, node_id=setup.node)
+    tracing = setup.settings.tracing.endpoint is not None
+    configure_logging(log.level, log.format, node_id=setup.node, traced=tracing)
+    if tracing:
+        from gopher_node.telemetry.traces import open_traces
+
+        open_traces(setup.settings.tracing, setup.node, of_handler=True)  # for the spans of handlers
     # Follow-up jobs are checked and filled in by the handlers of their types, so all of them must be known here too.
     registry.load(setup.settings.handlers)
     registry.load_builtin()
@@ -126,6 +132,10 @@ def _run(
         assignment: Assignment = pickle.loads(request)
         errors, policy = assignment.errors, assignment.policy
         bind_contextvars(job_id=assignment.job_id, job_type=assignment.type, attempt=assignment.attempt)
+        if settings.tracing.endpoint is not None:
+            from gopher_node.telemetry.traces import enter_trace
+
+            enter_trace(assignment.trace)
         if not assignment.takes_context:
             return returned(assignment.function(**assignment.arguments), ())
         context = JobContext(

@@ -52,6 +52,11 @@ class Processes:
         self._all: set[Child] = set()
         self._dying: set[asyncio.Task[None]] = set()
 
+    @property
+    def count(self) -> int:
+        """How many there are, idle ones included."""
+        return len(self._all)
+
     async def call(self, run: Run, arguments: dict[str, Any]) -> Outcome:
         """Run the handler in a child. When this is cancelled, the child is killed."""
         job = run.lease.job
@@ -69,6 +74,7 @@ class Processes:
             token=str(run.lease.token),
             errors=job.errors,
             policy=run.policy,
+            trace=run.traced.trace if run.traced else "",
         )
         try:
             request = pickle.dumps(assignment)

@@ -10,6 +10,7 @@ from gopher_node.job import Lease, RetryPolicy
 
 if TYPE_CHECKING:
     from gopher_node.handlers import Handler, JobContext
+    from gopher_node.worker.traced import TracedRun
 
 
 class Stop(Enum):
@@ -43,6 +44,7 @@ class Run:
         "thread",
         "timeout",
         "timer",
+        "traced",
         "waiting",
     )
 
@@ -57,6 +59,7 @@ class Run:
         self.policy = policy
         self.began = began
         self.thread: asyncio.Future[Any] | None = None
+        self.traced: TracedRun | None = None
         self.stopping: Stop | None = None
         self.performing = False
         self.waiting = False

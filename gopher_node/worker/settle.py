@@ -21,7 +21,8 @@ UNFORESEEN = 3
 
 class Settler:
     """
-    Owns the outcomes that the store has not yet answered; `unsettled` counts them.
+    Owns the outcomes that the store has not yet answered; `unsettled` counts them, and `oldest` is since when, on the
+    loop's clock, the first of them waits.
 
     Repeating is safe: the store answers a settlement that it knows as it did the first time. Nothing but `close` makes
     it give up, for a finished job whose outcome is lost runs again.
@@ -32,11 +33,20 @@ class Settler:
         self._events = events
         self._closed = False
         self._log = get_logger("gopher_node.worker")
-        self.unsettled = 0
+        self._waiting: dict[object, float] = {}
+
+    @property
+    def unsettled(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def oldest(self) -> float | None:
+        return next(iter(self._waiting.values()), None)
 
     async def settle(self, lease: Lease, outcome: Outcome) -> State | None:
         """The state the job has from now on, or None: the lease is stale, and the newer run decides."""
-        self.unsettled += 1
+        mark = object()
+        self._waiting[mark] = asyncio.get_running_loop().time()
         pause, unforeseen = PAUSE, 0
         try:
             while True:
@@ -63,7 +73,7 @@ class Settler:
                 if self._closed:
                     raise asyncio.CancelledError
         finally:
-            self.unsettled -= 1
+            del self._waiting[mark]
 
     def close(self) -> None:
         """Give up what cannot be settled at the next try."""

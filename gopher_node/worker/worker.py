@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +15,13 @@ from gopher_node.settings import Settings
 from gopher_node.store import Pool, Store
 from gopher_node.telemetry import Events, get_logger
 from gopher_node.telemetry.logs import bind_job
+from gopher_node.telemetry.loop_watch import LoopWatch
+from gopher_node.telemetry.traces import Traces
 from gopher_node.worker.adaptive import Adaptive, SlotKeeper
 from gopher_node.worker.claim import Claimer
 from gopher_node.worker.contexts import Contexts
-from gopher_node.worker.loop_watch import LoopWatch
 from gopher_node.worker.outcome import Completed, Outcome, Released, describe
+from gopher_node.worker.patience import Patience
 from gopher_node.worker.perform import broken_off, perform
 from gopher_node.worker.processes import Processes
 from gopher_node.worker.progress import ProgressReports
@@ -28,9 +29,10 @@ from gopher_node.worker.run import Run, Stop
 from gopher_node.worker.session import NodeSession
 from gopher_node.worker.settle import Settler
 from gopher_node.worker.slots import Slots
-from gopher_node.worker.status import WorkerStatus
+from gopher_node.worker.status import ANSWER, DEAF, WorkerStatus
 from gopher_node.worker.tasks import break_task, first
 from gopher_node.worker.threads import Threads
+from gopher_node.worker.traced import TracedRun
 from gopher_node.worker.verdict import raised
 
 UNSETTLED_PER_SLOT = 4
@@ -41,19 +43,6 @@ PROCESS_PATIENCE = 15.0
 How many seconds a run may wait for a process before its job is handed back. With the run's own timeout, and the time to
 stop it, this stays within the store's hard deadline, which comes 30 s after the timeout.
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """
-    How many seconds each may take: a coroutine to heed its timeout, the same in a drain, and the store at its end.
-
-    A cancel is heeded within the setting `cancel_grace`.
-    """
-
-    stop: float = 5.0
-    release: float = 0.5
-    settle: float = 5.0
 
 
 class Worker:
@@ -75,9 +64,12 @@ class Worker:
         node: str,
         state: SimpleNamespace | None = None,
         patience: Patience | None = None,
+        watch: LoopWatch | None = None,
+        traces: Traces | None = None,
     ) -> None:
         """
-        `store_url` is the store's own, password included: the process that renews the session connects by it.
+        `store_url` is the store's own, password included: the process that renews the session connects by it. `watch`
+        is the one of a node that runs it; without one the worker watches the loop itself.
 
         Raises SettingError when a wished type has no handler.
         """
@@ -90,6 +82,7 @@ class Worker:
         self._log = get_logger("gopher_node.worker")
         self._policy = RetryPolicy(wished.retry_base, wished.retry_cap)
         self._handlers = _handlers(registry, wished.types)
+        self._traces = traces
         self._threads = Threads()
         self._progress = ProgressReports(store, partial(self._stop, why=Stop.CANCEL))
         self._contexts = Contexts(store, registry, settings, self._state, self._progress.put)
@@ -98,9 +91,10 @@ class Worker:
         self._slots = Slots(fewest, self._handlers.values(), self._processes.limit)
         self._settler = Settler(store, events)
         self._most_unsettled = UNSETTLED_PER_SLOT * most
-        self._watch = LoopWatch(self._type_of, events.loop_blocked)
-        keeper = SlotKeeper(Adaptive(fewest, most), self._slots, self._watch, self._has_room)
-        self._keepers = [keeper] if wished.concurrency == "auto" else []
+        watching = watch or LoopWatch(self._type_of, events.loop_blocked, events.loop_late)
+        keeper = SlotKeeper(Adaptive(fewest, most), self._slots, watching, self._has_room)
+        self._beside = [watching.run] if watch is None else []
+        self._beside += [keeper.run] if wished.concurrency == "auto" else []
         self._session = NodeSession(store, store_url, node, wished.lease, events, self._cancel)
         timeouts = {type: handler.timeout for type, handler in self._handlers.items() if handler.timeout is not None}
         pool = Pool.of(self._handlers)
@@ -108,6 +102,7 @@ class Worker:
             store, self._session, pool, self._slots, wished, timeouts, events, self._room, self._start
         )
         self._room_since = 0.0
+        self._began: float | None = None
         self._runs: set[Run] = set()
         self._stuck: dict[Run, float] = {}
         # What the drain waits for: runs whose outcome is not decided or not settled, and other tasks of that kind.
@@ -123,13 +118,14 @@ class Worker:
 
         Waits for a store that is away. Raises GopherError when a start-up hook fails.
         """
+        self._began = asyncio.get_running_loop().time()
         try:
             await self._call_startup_hooks()
             async with asyncio.TaskGroup() as group:
                 background = [group.create_task(self._heed(stop))]
                 if await self._open_session():
-                    parts = [self._session.run(), self._progress.run(), self._watch.run()]
-                    parts += [*(keeper.run() for keeper in self._keepers), self._claimer.run()]
+                    parts = [self._session.run(), self._progress.run(), *(run() for run in self._beside)]
+                    parts.append(self._claimer.run())
                     background += [group.create_task(part) for part in parts]
                     # A claim under way may bring jobs that have to be handed back.
                     self._await(background[-1])
@@ -160,12 +156,19 @@ class Worker:
         """The job types that it runs."""
         return tuple(sorted(self._handlers))
 
+    @property
+    def processes(self) -> int:
+        """How many child processes it has for handlers that keep a processor busy."""
+        return self._processes.count
+
     def status(self) -> WorkerStatus:
         now = asyncio.get_running_loop().time()
         last, asking = self._claimer.last_answer, self._claimer.asking_since
         quiet = 0.0
-        if last is not None and self._room() > 0:
-            quiet = max(0.0, now - max(last, self._room_since) - self._settings.worker.poll_interval)
+        if self._began is not None and self._room() > 0:
+            patience = max(0.0, self._settings.worker.poll_interval + ANSWER - DEAF)
+            quiet = max(0.0, now - max(last or 0.0, self._room_since, self._began) - patience)
+        oldest = self._settler.oldest
         return WorkerStatus(
             slots=self._slots.total,
             busy=len(self._runs),
@@ -177,6 +180,8 @@ class Worker:
             store_ok=not self._events.store_is_down,
             session=self._session.id,
             quiet=quiet,
+            stuck_types=tuple(sorted({run.handler.type for run in self._stuck})),
+            unsettled_for=0.0 if oldest is None else now - oldest,
         )
 
     # The way of a job
@@ -207,6 +212,8 @@ class Worker:
     async def _work(self, run: Run) -> None:
         try:
             bind_job(run.lease.job)
+            if self._traces is not None:
+                run.traced = TracedRun(self._traces, run.lease.job)
             self._events.started(run.lease.job)
             try:
                 outcome = await perform(run, self._threads, self._processes)
@@ -235,9 +242,15 @@ class Worker:
         if self._progress.spoke(run):
             with contextlib.suppress(asyncio.CancelledError):  # see Settler
                 await self._progress.flush(run)
-        state = await self._settler.settle(run.lease, outcome)
+        traced = run.traced
+        if traced is None:
+            state = await self._settler.settle(run.lease, outcome)
+        else:
+            state = await traced.settle(outcome, partial(self._settler.settle, run.lease))
         error = None if isinstance(outcome, (Completed, Released)) else outcome.error
         self._events.settled(run.lease.job, state, describe(outcome), seconds, error)
+        if traced is not None:
+            traced.end()
         if self._settler.unsettled == self._most_unsettled - 1:
             self._room_since = asyncio.get_running_loop().time()
             self._slots.opened.set()

@@ -18,6 +18,7 @@ from gopher_node.job import Job, NewJob
 from gopher_node.settings import ServerSettings, Settings, WorkerSettings
 from gopher_node.store import Connections, Once, Store, Submitted
 from gopher_node.telemetry import Events
+from gopher_node.telemetry.traces import Traces
 
 
 @dataclass
@@ -28,17 +29,48 @@ class Status:
     uptime: float = 12.5
     started: bool = True
     dead: str | None = None
+    wedged: str | None = None
+    slow: str | None = None
     store: str | None = None
+    writes: str | None = None
+    scheduler: str | None = None
     worker: str | None = None
+    slots: str | None = None
+    outcomes: str | None = None
+    certificate: str | None = None
 
     def dead_part(self) -> str | None:
         return self.dead
 
+    def wedged_loop(self) -> str | None:
+        return self.wedged
+
+    def slow_loop(self) -> str | None:
+        return self.slow
+
     def store_failure(self) -> str | None:
         return self.store
 
-    def worker_failure(self) -> str | None:
+    async def refuses_jobs(self) -> str | None:
+        return self.writes
+
+    def late_scheduler(self) -> str | None:
+        return self.scheduler
+
+    def deaf_worker(self) -> str | None:
         return self.worker
+
+    def stuck_slots(self) -> str | None:
+        return self.slots
+
+    def unsettled_outcomes(self) -> str | None:
+        return self.outcomes
+
+    def old_certificate(self) -> str | None:
+        return self.certificate
+
+    def numbers(self) -> dict[str, float]:
+        return {}
 
 
 class SignallingStore(Store):
@@ -170,6 +202,8 @@ async def serve(store: Store, registry: Registry) -> AsyncIterator[Callable[...,
         api_keys: str | None = None,
         webhook_allow: str = "",
         cancel_grace: float = 10.0,
+        traces: Traces | None = None,
+        metrics_anonymous: bool = False,
         **server: Any,
     ) -> Api:
         settings = Settings(
@@ -179,9 +213,12 @@ async def serve(store: Store, registry: Registry) -> AsyncIterator[Callable[...,
             server=ServerSettings(**{"port": 0, **server}),
             worker=WorkerSettings(max_retries=2, cancel_grace=cancel_grace),
             log={"level": log_level},
+            metrics={"anonymous": metrics_anonymous},
         )
         status, events = Status(), Events()
-        app = make_app(store=behind or store, registry=registry, settings=settings, events=events, status=status)
+        app = make_app(
+            store=behind or store, registry=registry, settings=settings, events=events, status=status, traces=traces
+        )
         api = Api(app, ApiServer(app, grace=1.0), behind or store, status, events, aiohttp.ClientSession())
         started.append(api)
         await api.server.start()

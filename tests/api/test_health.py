@@ -1,10 +1,18 @@
 """Health: what a node says of itself in each condition."""
 
+import asyncio
+import threading
 from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
-HEALTHY = {"/livez": 200, "/startupz": 200, "/readyz": 200, "/health": 200}
+from gopher_node.node import Node
+from gopher_node.telemetry import Events
+from gopher_node.telemetry.loop_watch import LoopWatch
+
+HEALTHY = {"/livez": 200, "/startupz": 200, "/readyz": 200, "/healthz": 200, "/health": 200}
 
 
 async def statuses(api):
@@ -31,7 +39,7 @@ async def test_a_node_that_starts(api):
     """Before its first contact with the store a node lives, but is neither started nor ready."""
     api.status.started = False
 
-    assert await statuses(api) == {"/livez": 200, "/startupz": 503, "/readyz": 503, "/health": 503}
+    assert await statuses(api) == {**dict.fromkeys(HEALTHY, 503), "/livez": 200}
 
 
 @pytest.mark.parametrize(("role", "ready"), [("api", 200), ("all", 503), ("worker", 503)])
@@ -40,7 +48,7 @@ async def test_a_store_outage(serve, role, ready):
     api = await serve(role=role)
     api.status.store = "It does not answer."
 
-    assert await statuses(api) == {"/livez": 200, "/startupz": 200, "/readyz": ready, "/health": 503}
+    assert await statuses(api) == {**HEALTHY, "/readyz": ready, "/healthz": ready, "/health": 503}
     health = (await api.get("/health")).json
     assert (health["status"], health["checks"]["store"]) == ("unhealthy", "It does not answer.")
 
@@ -61,7 +69,98 @@ async def test_a_dead_part(api):
     api.status.dead = "The scheduler has ended: KeyError."
 
     assert await statuses(api) == dict.fromkeys(HEALTHY, 503)
-    assert (await api.get("/livez")).json["checks"] == {"node": "The scheduler has ended: KeyError."}
+    assert (await api.get("/livez")).json["checks"] == {"node": "The scheduler has ended: KeyError.", "loop": "ok"}
+
+
+async def test_a_wedged_loop(api):
+    """A loop that is always far too late is mended by a restart, too; what has started stays so."""
+    api.status.wedged = "It is late again and again."
+
+    assert await statuses(api) == {**dict.fromkeys(HEALTHY, 503), "/startupz": 200}
+
+
+GRADES = {
+    "slow": ("lag", "degraded"),
+    "writes": ("writes", "unhealthy"),
+    "scheduler": ("scheduler", "degraded"),
+    "slots": ("slots", "degraded"),
+    "outcomes": ("outcomes", "degraded"),
+    "certificate": ("certificate", "degraded"),
+}
+
+
+async def test_health_names_every_problem(api):
+    """One alone, each by its name and without touching the probes; and all that are there at once."""
+    for problem, (check, status) in GRADES.items():
+        setattr(api.status, problem, f"{problem} is amiss.")
+        content = (await api.get("/health")).json
+        bad = {name: said for name, said in content["checks"].items() if said != "ok"}
+        assert (content["status"], bad) == (status, {check: f"{problem} is amiss."})
+        assert await statuses(api) == {**HEALTHY, "/health": 503 if status == "unhealthy" else 200}
+        setattr(api.status, problem, None)
+    for problem in GRADES:
+        setattr(api.status, problem, "Amiss.")
+
+    checks = (await api.get("/health")).json["checks"]
+    assert {name for name, said in checks.items() if said != "ok"} == {check for check, _ in GRADES.values()}
+
+
+async def test_jobs_in_memory_are_a_note(api):
+    """How safe an accepted job is, is the operator's choice: told, and no problem."""
+    api.store.durability = "fsync"
+    assert "notes" not in (await api.get("/health")).json
+    api.store.durability = "memory"
+
+    content = (await api.get("/health")).json
+    assert content["status"] == "healthy"
+    assert "appendfsync always" in content["notes"]["durability"]
+
+
+async def test_a_request_that_holds_up_the_loop_is_named(api, monkeypatch):
+    """On every role, by its method and route, in the log as in /health."""
+    reported = asyncio.Queue()
+    node = SimpleNamespace(_worker=None)
+    watch = LoopWatch(lambda task: Node._name_of(node, task), lambda *what: reported.put_nowait(what))
+    watching = asyncio.create_task(watch.run())
+
+    id = await api.submit()
+    get = api.store.get
+
+    async def slow(*arguments):
+        threading.Event().wait(0.6)
+        return await get(*arguments)
+
+    monkeypatch.setattr(api.store, "get", slow)
+    await api.get(f"/api/v1/jobs/{id}")
+    seconds, name = await reported.get()
+    watching.cancel()
+
+    assert seconds > 0.4
+    assert name == "GET /api/v1/jobs/{job_id}"
+    assert watch.longest(60).name == name
+    with capture_logs() as lines:
+        Events("node-1").loop_blocked(seconds, name)
+        Events("node-1").loop_blocked(seconds, "mail")
+    assert [(line.get("route"), line.get("job_type")) for line in lines] == [(name, None), (None, "mail")]
+
+
+@pytest.mark.parametrize("role", ["all", "worker"])
+async def test_probes_ask_nothing_of_the_store(serve, store, monkeypatch, role):
+    """They answer in an outage as ever, whatever is added to their address."""
+    api = await serve(role=role)
+
+    request = store._connections.request
+    asked = []
+
+    async def noted(*command, **options):
+        asked.append(asyncio.current_task().get_name())
+        return await request(*command, **options)
+
+    monkeypatch.setattr(store._connections, "request", noted)
+
+    for path in HEALTHY:
+        assert (await api.get(f"{path}?verbose")).status == 200
+    assert {name for name in asked if name.startswith("GET")} <= {"GET /health"}
 
 
 @pytest.mark.parametrize("role", ["all", "api", "worker"])
@@ -71,7 +170,7 @@ async def test_a_node_that_drains(serve, role):
 
     api.server.drain()
 
-    assert await statuses(api) == {**HEALTHY, "/readyz": 503}
+    assert await statuses(api) == {**HEALTHY, "/readyz": 503, "/healthz": 503}
     assert (await api.get("/health")).json["status"] == "degraded"
 
 
@@ -88,4 +187,4 @@ async def test_whether_jobs_are_accepted(api):
     assert (await api.get("/readyz")).json["checks"]["accepting"] == "ok"
     api.server.drain()
 
-    assert (await api.get("/readyz")).json["checks"]["accepting"] == "The node is shutting down."
+    assert (await api.get("/readyz")).json["checks"]["accepting"].startswith("The node is shutting down.")

@@ -13,7 +13,11 @@ from gopher_node.store import Pool
 from tests.api.conftest import Api
 
 MINUTE = 60_000
-NOTHING = dict.fromkeys(("submitted", "completed", "failed", "retried", "crashed", "cancelled"), 0)
+NOT_MEASURED = {"p50": None, "p95": None, "p99": None}
+NOTHING = {
+    **dict.fromkeys(("submitted", "completed", "failed", "retried", "crashed", "cancelled"), 0),
+    **{"run_seconds": NOT_MEASURED, "wait_seconds": NOT_MEASURED},
+}
 
 
 @pytest.fixture

@@ -78,6 +78,7 @@ def test_what_needs_no_key_says_so(description):
     assert {
         "/livez",
         "/readyz",
+        "/healthz",
         "/startupz",
         "/health",
         "/openapi.json",

@@ -11,11 +11,13 @@ from typing import Any
 
 import uvloop
 
-from tests.bench import claim
+from tests.bench import claim, metrics, sizing
 
 Say = Callable[[str], None]
 
 SCENARIOS: dict[str, tuple[str, Callable[[Say, float], Coroutine[Any, Any, dict[str, Any]]]]] = {
+    "sizing": ("what a deployment is sized by: memory of jobs and nodes, and what one process does", sizing.run),
+    "metrics": ("what measuring costs each job, and what a scrape costs", metrics.run),
     "claim": ("what claiming and settling a job costs, without and with limits on its type", claim.run),
 }
 

@@ -15,13 +15,13 @@ from gopher_node.store.embedded import GUARDIAN, find_binary
 
 
 @contextlib.contextmanager
-def private_server() -> Generator[str]:
-    """Yields its URL. It ends with this process, even if that is killed."""
+def private_server(*options: str) -> Generator[str]:
+    """Yields its URL. `options` go before its own. It ends with this process, even if that is killed."""
     folder = Path(tempfile.mkdtemp(prefix="gopher-bench-"))
     path = folder / "store.sock"
     command = [str(find_binary()), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
     command += ["--dir", str(folder), "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
-    command += ["--hash-max-listpack-value", "1024"]
+    command += ["--hash-max-listpack-value", "1024", *options]
     process = subprocess.Popen(
         ["/bin/sh", "-c", GUARDIAN, "bench-store", *command],
         stdin=subprocess.PIPE,

@@ -201,13 +201,14 @@ def test_a_clock_that_differs_is_told(visit: Visit, well: Any, skew: int, level:
 
 @pytest.mark.parametrize(("status", "level"), [("unhealthy", "error"), ("degraded", "warning")])
 def test_each_check_that_fails_is_told(visit: Visit, well: Any, status: str, level: str) -> None:
-    """With what mends it; one that is well is not mentioned."""
-    well.paths["/health"] |= {"status": status, "checks": {"node": "ok", "store": "It is away.", "new": "Odd."}}
+    """In the node's own words, which say what mends it; one that is well is not mentioned."""
+    said = {"node": "ok", "store": "It is away. See to REDIS_URL.", "new": "Odd."}
+    well.paths["/health"] |= {"status": status, "checks": said}
 
     found = about(visit("--url", well.url, code=level == "error"), "health", level)
 
     assert [text.partition(" ")[0] for text in found] == ["store:", "new:"]
-    assert "REDIS_URL" in found[0]
+    assert found[0].endswith("See to REDIS_URL.")
 
 
 def test_another_version_is_told(visit: Visit, well: Any) -> None:

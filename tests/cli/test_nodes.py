@@ -86,13 +86,14 @@ def test_each_minute_is_counted(at_node: Any) -> None:
 
 
 def test_minutes_are_rows(gopher: Any, told: Any) -> None:
-    """With the minute in UTC."""
-    told.answer({"items": [{"at": "2030-01-01T10:01:00Z", **MINUTE}]})
+    """With the minute in UTC, and how long jobs took in it."""
+    took = {"p50": 0.0123, "p95": 0.5, "p99": 75.0}
+    told.answer({"items": [{"at": "2030-01-01T10:01:00Z", **MINUTE, "run_seconds": took}]})
 
     ran = gopher("stats", "--history", "60", "--type", "email", "--url", told.url)
 
-    assert ran.lines[0].split() == ["MINUTE", "SUBMITTED", "COMPLETED", "FAILED", "RETRIED", "CRASHED", "CANCELLED"]
-    assert ran.lines[1].split() == ["2030-01-01", "10:01:00Z", "4", "3", "1", "0", "0", "0"]
+    assert ran.lines[0].split()[:7] == ["MINUTE", "SUBMITTED", "COMPLETED", "FAILED", "RETRIED", "CRASHED", "CANCELLED"]
+    assert ran.lines[1].split() == ["2030-01-01", "10:01:00Z", "4", "3", "1", "0", "0", "0", "12ms/500ms/1m15s"]
     assert told.asked == [("GET", "/api/v1/stats/history?minutes=60&type=email", None)]
 
 

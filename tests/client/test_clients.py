@@ -209,6 +209,12 @@ ASKED: dict[str, Any] = {
         {"items": [{"at": "2030-01-01T00:00:00Z", "submitted": 4}]},
         (4,),
     ),
+    "autoscale": (
+        ("a",),
+        {"within": timedelta(minutes=2)},
+        *("GET", "autoscale", {"type": "a", "within": "2m"}, None),
+        *({"target": 7, "ready": 3, "due_soon": 2, "running": 2, "exact": True}, 7),
+    ),
     "keys": ((), {}, "GET", "keys", {}, None, {"items": [KEY]}, ("k1",)),
     "create_key": (
         ("ci", ["submit"]),
@@ -263,7 +269,7 @@ def essence(found: Any) -> Any:
     if isinstance(found, (list, tuple)):
         return type(found)(essence(each) for each in found)
     names = ("workflow_id", "cancel_requested", "token", "job_id", "id", "workers", "uptime", "submitted", "type")
-    for name in (*names, "in_words", "next_cursor"):
+    for name in (*names, "in_words", "next_cursor", "target"):
         if hasattr(found, name) and not isinstance(found, JobView):
             return getattr(found, name)
     return found.job_id if isinstance(found, JobView) else found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 import redis
@@ -15,6 +16,38 @@ from tests.node.conductor import conducting
 from tests.node.node_process import running
 
 pytestmark = pytest.mark.process
+
+
+async def test_readiness_follows_the_store_within_five_seconds() -> None:
+    """A worker is unready and says why, an api node stays ready, and both are well again when the store is back."""
+    with server(str(find_binary())) as url, redis.Redis.from_url(url) as client:
+        info: Any = client.info("server")
+        async with running("--role=worker", REDIS_URL=url) as worker, running("--role=api", REDIS_URL=url) as api:
+            while (await worker.request("GET", "/readyz"))[0] != 200:
+                pass
+            os.kill(info["process_id"], signal.SIGSTOP)
+            began = time.perf_counter()
+            try:
+                while (answer := await worker.request("GET", "/readyz"))[0] == 200:
+                    assert time.perf_counter() - began < 5
+                while (told := await api.request("GET", "/health"))[0] == 200:
+                    assert time.perf_counter() - began < 6
+                others = [(await node.request("GET", "/livez"))[0] for node in (worker, api)]
+                others.append((await api.request("GET", "/readyz"))[0])
+            finally:
+                os.kill(info["process_id"], signal.SIGCONT)
+            thawed = time.perf_counter()
+            for node in (worker, api):
+                while (await node.request("GET", "/health"))[1]["status"] != "healthy":
+                    assert time.perf_counter() - thawed < 5
+            again = (await worker.request("GET", "/readyz"))[0]
+
+    assert answer[0] == 503
+    assert "has not answered for" in answer[1]["checks"]["store"]
+    assert told[1]["status"] == "unhealthy"
+    assert "has not answered for" in told[1]["checks"]["store"]
+    assert others == [200, 200, 200]
+    assert again == 200
 
 
 async def test_frozen_store_refuses_in_milliseconds_and_loses_nothing() -> None:

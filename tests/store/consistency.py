@@ -62,6 +62,8 @@ KINDS = {
     "lanes": "zset",
     "minute": "hash",
     "history": "zset",
+    "latency": "hash",
+    "latency-history": "zset",
     "nodes": "hash",
     "keys": "hash",
     "keys-used": "hash",
@@ -83,7 +85,7 @@ KINDS = {
 }
 
 # Answers that are kept to be told again, and tokens that nobody may come for: all that ends by itself.
-EXPIRING = ("wake", "once", "reply", "rate")
+EXPIRING = ("wake", "once", "reply", "rate", "latency")
 
 
 class Inconsistent(AssertionError):

@@ -73,9 +73,10 @@ class Heard:
         self._report = store.nodes.report
         store.nodes.report = self.report
 
-    async def report(self, node_id: str, record: bytes, *, now: int | None = None) -> None:
-        await self._report(node_id, record, now=now)
+    async def report(self, node_id: str, record: bytes, *, now: int | None = None) -> int:
+        at = await self._report(node_id, record, now=now)
         self.reports.put_nowait(None)
+        return at
 
 
 async def test_a_reporter_tells_at_once_and_takes_it_back(store: Store) -> None:
@@ -114,10 +115,10 @@ async def test_a_reporter_outlives_an_outage(store: Store, monkeypatch: pytest.M
     heard, faults = Heard(store), [StoreUnavailable(), StoreUnavailable()]
     tell = store.nodes.report
 
-    async def report(node_id: str, record: bytes) -> None:
+    async def report(node_id: str, record: bytes) -> int:
         if faults:
             raise faults.pop()
-        await tell(node_id, record)
+        return await tell(node_id, record)
 
     monkeypatch.setattr(store.nodes, "report", report)
     running = asyncio.create_task(Reporter(store, Events(), {"id": "n1"}, None, every=0.01).run())

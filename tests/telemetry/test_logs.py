@@ -16,11 +16,13 @@ import structlog
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from opentelemetry.trace import use_span
 from pydantic import BaseModel, SecretStr
 
 from gopher_node.job import Job, Lease, NewJob, Priority, State
 from gopher_node.telemetry import bind_job, configure_logging, get_logger
 from gopher_node.telemetry.logs import NOISY
+from tests.spans import Spans
 
 
 class Lines(io.StringIO):
@@ -236,6 +238,66 @@ def test_payloads_and_secrets_are_not_written(configure: Callable[..., Lines], f
     assert written.count("\n") == 2 * len(things) + 16
 
 
+KEY = f"gn_{'a' * 12}_{'b' * 64}"
+TOKEN = f"0195b1c2-1234-7abc-8def-0123456789ab.2.{'c' * 16}"
+
+
+class Payload(BaseModel):
+    amount: int
+
+
+def refused() -> Exception:
+    try:
+        Payload.model_validate({"amount": "hunter2"})
+    except ValueError as error:
+        return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+@pytest.mark.parametrize(
+    ("text", "secret", "left"),
+    [
+        ("No way to redis://gopher:hunter2@store:6379/0", "hunter2", "***@store:6379/0"),
+        ("No way to rediss://:hunter2@store", "hunter2", "rediss://***@store"),
+        ("GET https://x.org/a?page=2&access_token=hunter2&b=c", "hunter2", "?page=2&access_token=***&b=c"),
+        ("header Authorization: Bearer hunter2hunter2", "hunter2", "Bearer ***"),
+        (f"the key {KEY} is old", "b" * 64, f"gn_{'a' * 12}_*** is old"),
+        (f"POST /api/v1/leases/{TOKEN}/complete", "c" * 16, ".2.***/complete"),
+        (str(refused()), "hunter2", "input_value=***, input_type=str"),
+        ("mail to ann@example.org, see https://x.org/ann@home?a=b", "hunter2", "https://x.org/ann@home?a=b"),
+    ],
+)
+def test_secrets_in_texts_are_not_written(
+    configure: Callable[..., Lines], format: str, text: str, secret: str, left: str
+) -> None:
+    """Not in a message or a value, nor in an exception's text, be the line ours or a library's."""
+    lines = configure(format=format)
+    get_logger("x").info("a", error=text, items=[{"reason": text}])
+    get_logger("x").info("a", error=RuntimeError(text))
+    logging.getLogger("library").warning("It failed: %s", text)
+    for log in (get_logger("x"), logging.getLogger("library")):
+        try:
+            raise RuntimeError(text)
+        except RuntimeError:
+            log.exception("went.wrong")
+
+    written = lines.getvalue()
+    assert secret not in written
+    assert written.count(left) >= 5
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_secrets_within_values_are_not_written(configure: Callable[..., Lines], format: str) -> None:
+    """By their names, however deep, and however these are written."""
+    lines = configure(format=format)
+
+    get_logger("x").info("a", request={"headers": [{"X-API-Key": "hunter2", "Set-Cookie": "hunter2"}], "n": 1})
+    get_logger("x").info("a", job={"payload": {"a": "hunter2"}}, client_secret="hunter2", Authorization="hunter2")
+
+    assert "hunter2" not in lines.getvalue()
+
+
 BREAKING = "a\nb\rc\x1b[31md\x00e\x7ff\x85g\u2028h\u2029i\x9bj\u202ek\u2066l\udc80m"
 
 
@@ -397,3 +459,24 @@ def test_auto_is_console_on_a_terminal(configure: Callable[..., Lines], monkeypa
     elsewhere = configure(format="auto")
     get_logger("x").info("job.finished")
     assert elsewhere()[0]["msg"] == "job.finished"
+
+
+def test_a_line_inside_a_span_names_it(configure: Callable[..., Lines]) -> None:
+    """Ours and a library's, with what W3C calls it; there is nothing outside of one, and after its end."""
+    span = Spans().provider.get_tracer("t").start_span("a")
+    log = get_logger("x")
+    lines = configure(traced=True)
+    log.info("outside")
+    with use_span(span):
+        log.info("inside")
+        logging.getLogger("library").warning("inside")
+        span.end()
+        log.info("after")
+    configure(lines=lines)
+    with use_span(Spans().provider.get_tracer("t").start_span("a")):
+        get_logger("y").info("untraced")
+
+    context = span.get_span_context()
+    named = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
+    found = [{key: line[key] for key in named if key in line} for line in lines()]
+    assert found == [{}, named, named, {}, {}]

@@ -18,6 +18,7 @@ from gopher_node.handlers import Registry
 from gopher_node.job import Job, NewJob, State
 from gopher_node.settings import Settings
 from gopher_node.store import Connections, Store
+from gopher_node.telemetry.traces import Traces
 from gopher_node.worker import Patience, Worker
 from tests.recorder import Recorder
 
@@ -33,6 +34,7 @@ class Bench:
     folder: Path
     registry: Registry = field(default_factory=Registry)
     events: Recorder = field(default_factory=lambda: Recorder(NODE))
+    traces: Traces | None = None
     running: dict[Worker, tuple[asyncio.Task[None], asyncio.Event]] = field(
         default_factory=dict[Worker, tuple[asyncio.Task[None], asyncio.Event]]
     )
@@ -50,6 +52,7 @@ class Bench:
             store_url=self.url,
             node=NODE,
             patience=patience or Patience(stop=0.05, release=0.05, settle=2.0),
+            traces=self.traces,
         )
 
     def start(self, **options: Any) -> Worker:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from gopher_node.telemetry.loop_watch import LoopWatch
 from gopher_node.worker import adaptive
 from gopher_node.worker.adaptive import REST, Adaptive, Reading, SlotKeeper
 from gopher_node.worker.load import Load, memory_limit, processors
-from gopher_node.worker.loop_watch import LoopWatch
 from gopher_node.worker.slots import Slots
 
 from .conftest import Bench

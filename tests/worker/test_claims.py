@@ -223,6 +223,8 @@ async def test_worker_with_room_that_claims_nothing_is_deaf(bench: Bench) -> Non
     await bench.events.until_settled()
     assert not worker.status().deaf
 
+    assert worker._began is not None  # pyright: ignore[reportPrivateUsage]
+    worker._began -= 100  # pyright: ignore[reportPrivateUsage]
     worker._room_since -= 100  # pyright: ignore[reportPrivateUsage]
     worker._claimer.last_answer = worker._room_since  # pyright: ignore[reportPrivateUsage]
     assert worker.status().deaf

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from gopher_node.worker import loop_watch
-from gopher_node.worker.loop_watch import LoopWatch
+from gopher_node.telemetry import loop_watch
+from gopher_node.telemetry.loop_watch import LoopWatch
 
 
 class Reports:

@@ -28,6 +28,8 @@ class Certificate:
                 "Name a certificate with its chain, and its private key without a password, both as readable PEM."
             ) from error
         self.context.set_alpn_protocols(["http/1.1"])
+        self.failure: str | None = None
+        """Why the files as they are now are of no use, and those before still serve."""
         self._timer: asyncio.TimerHandle | None = None
 
     def _load(self, into: ssl.SSLContext | None = None) -> ssl.SSLContext:
@@ -56,14 +58,16 @@ class Certificate:
         try:
             state = self._state()
             if state == self._seen:
+                self.failure = None
                 return
             # Tried apart first: a certificate whose key does not fit must not harm what is in use.
             self._load()
             self._load(into=self.context)
         except OSError as error:
-            log.error("tls.not_renewed", certificate=str(self._files[0]), error=_reason(error))
+            self.failure = _reason(error)
+            log.error("tls.not_renewed", certificate=str(self._files[0]), error=self.failure)
             return
-        self._seen = state
+        self._seen, self.failure = state, None
         log.info("tls.renewed", certificate=str(self._files[0]))
 
 

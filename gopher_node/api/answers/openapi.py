@@ -43,7 +43,7 @@ TAGS = {
     "leases": ("For workers in any language: claim jobs, and say how each run ended.", ("leases", "lease_batches")),
     "queues": ("The jobs of each type, and who runs them.", ("queues", "handlers")),
     "flow": ("How fast the jobs of each type may go, and what holds them back.", ("rate_limits", "breakers")),
-    "operations": ("How the nodes and their workers fare.", ("nodes", "stats")),
+    "operations": ("How the nodes and their workers fare.", ("nodes", "stats", "autoscale", "metrics")),
     "keys": ("API keys, as the store holds them.", ("keys",)),
     "health": ("For probes, load balancers and people.", ("health",)),
     "documentation": ("This description, and what each problem means.", ("docs",)),

@@ -108,6 +108,7 @@ class HttpWorkers:
             self._events.claimed(1)
             # Not its payload: that may be large, and nobody asks here.
             job = replace(lease.job, payload=b"")
+            self._events.started(job)
             self._held[run] = _Held(name, job, time.monotonic(), lease.expires_ms or 0)
             if len(self._held) > MAX_LEASES:
                 self._held.popitem(last=False)
@@ -117,6 +118,15 @@ class HttpWorkers:
         if held is not None:
             held.expires_ms = expires_ms
         self.seen(name if held is None else held.name)
+
+    def job_of(self, token: Token) -> Job | None:
+        """The job of a run that was claimed here and not settled yet, without its payload."""
+        held = self._held.get(token)
+        return None if held is None else held.job
+
+    def has_ended(self, token: Token) -> bool:
+        """Whether this node was told that the run is settled."""
+        return token in self._ended
 
     def settled(self, token: Token, name: str, end: End, state: State | None, error: JobError | None = None) -> None:
         """A run was settled, or refused as stale: then `state` is None. `name` holds if nobody knows who claimed."""

@@ -8,7 +8,7 @@ import hashlib
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
@@ -26,6 +26,9 @@ from gopher_node.handlers.log_lines import Level, log_line
 from gopher_node.job import JobError, NewJob, RetryPolicy, State, Token
 from gopher_node.store import Beat, Beaten
 from gopher_node.store.ordering import parents_first
+
+if TYPE_CHECKING:
+    from gopher_node.telemetry.traces import Settle
 
 MAX_RESULT = 1024 * 1024
 MAX_PROGRESS = 64 * 1024
@@ -209,30 +212,59 @@ class Desk:
         # Only the very same completion is a repeat: else the answer could name jobs that were never stored.
         said = hashlib.sha256(b"%s\n%s" % (result, orjson.dumps(told.follow_ups or [])))
         ordered = [follow_ups[place] for place in parents_first(follow_ups)]
-        state = await self.parts.store.complete(token, result, ordered, mark=said.hexdigest()[:16])
+        settle = await self._settle(token)
+        sends = settle and settle.send(ordered)
+        is_new = not self.workers.has_ended(token)
+        state = await self.parts.store.complete(
+            token, result, sends.jobs if sends else ordered, mark=said.hexdigest()[:16]
+        )
+        if settle:
+            settle.end("completed", state)
+        if sends and is_new and state is State.COMPLETED:
+            sends.sent([job.id for job in ordered])
         self._note(token, "completed", state, {State.COMPLETED})
         return {"job_id": token.job_id, "status": state, "follow_ups": [job.id for job in follow_ups]}
 
     async def fail(self, token: Token, told: Failure) -> dict[str, Any]:
         """Raises Problem and GopherError."""
         store, error = self.parts.store, told.error.encode()
+        settle = await self._settle(token)
         if told.retryable is False or (delay := await self._retry_delay(token, told)) is None:
             state = await store.fail(token, error)
             possible = {State.FAILED}
         else:
             state = await store.retry(token, error, delay)
             possible = {State.FAILED, State.CANCELLED, State.SCHEDULED if delay else State.ENQUEUED}
+        if settle:
+            settle.end("failed", state)
         self._note(token, "failed", state, possible, told.error)
         return {"job_id": token.job_id, "status": state, "execute_at": format_time(await self._due(token, state))}
 
     async def release(self, token: Token, told: Release) -> dict[str, Any]:
         """Raises Problem and GopherError."""
+        settle = await self._settle(token)
         state = await self.parts.store.release(token)
+        if settle:
+            settle.end("released", state)
         if state is State.FAILED and await self._ran_out(token):
             self._note(token, "failed", state, {State.FAILED})
         else:
             self._note(token, "released", state, {State.ENQUEUED, State.CANCELLED})
         return {"job_id": token.job_id, "status": state}
+
+    async def _settle(self, token: Token) -> Settle | None:
+        """The span of a run's end, in which its answer is waited for; None without traces."""
+        traces = self.parts.traces
+        if traces is None:
+            return None
+        job = self.workers.job_of(token)
+        if job is None:
+            try:
+                # It was claimed at another node, or is told again.
+                job = replace(await self.parts.store.get(token.job_id), attempt=token.attempt)
+            except GopherError:
+                return None  # whoever settles it is told why
+        return traces.settle(job)
 
     async def _ran_out(self, token: Token) -> bool:
         """Whether a failed job was handed back, and had an error counted beyond its retries. Raises StoreError."""

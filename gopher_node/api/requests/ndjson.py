@@ -232,6 +232,8 @@ class Exchange:
         return answers
 
     async def _store_jobs(self, jobs: Sequence[NewJob]) -> Sequence[Submitted | Problem]:
+        sends = self._parts.traces and self._parts.traces.send(jobs)
+        jobs = sends.jobs if sends else jobs
         outcomes = await self._store_together(jobs)
         if outcomes is None:
             # Each may be refused without its neighbours; they share requests all the same.
@@ -241,6 +243,9 @@ class Exchange:
         self._parts.events.submitted(
             job.type for job, outcome in told if isinstance(outcome, Submitted) and not outcome.twin
         )
+        if sends:
+            new = (isinstance(outcome, Submitted) and not outcome.twin for outcome in outcomes)
+            sends.sent([job.id if is_new else None for job, is_new in zip(jobs, new, strict=True)])
         return outcomes
 
     async def _store_together(self, jobs: Sequence[NewJob]) -> Sequence[Submitted | Problem] | None:

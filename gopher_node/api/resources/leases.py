@@ -28,7 +28,7 @@ from gopher_node.api.requests.fields import GroupName, TypeName, duration, refus
 from gopher_node.api.requests.idempotency import HEADER, read_key
 from gopher_node.api.requests.queries import MAX_WAIT_MS, NoQuery
 from gopher_node.errors import StoreError
-from gopher_node.job import TYPE_NAME, Lease
+from gopher_node.job import TYPE_NAME, Lease, trace_headers
 from gopher_node.store import Pool, Store
 
 MAX_TYPES = 100
@@ -115,6 +115,13 @@ class LeasedJobDocument(JobDocument):
         description="The jobs that it has waited for, by name or, without one, by id; only of a job that waited. One "
         "that was deleted since is left out.",
     )
+    traceparent: str | None = Field(
+        None,
+        description="Where the job was sent, if that is traced, as W3C Trace Context has it: the span of its run links "
+        "to it.",
+        examples=["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
+    )
+    tracestate: str | None = Field(None, description="What vendors have added to it, if any.")
 
 
 class LeaseDocument(Document):
@@ -240,7 +247,7 @@ def _show(lease: Lease, worker: str, request: web.Request, parents: dict[str, di
     job = replace(lease.job, node=f"http:{worker}" if worker else "http")
     more = {"parents": parents[job.id]} if job.id in parents else {}
     return {
-        "job": show_job(job, request.app[PARTS].store.durability) | more,
+        "job": show_job(job, request.app[PARTS].store.durability) | more | trace_headers(job.options.trace),
         "token": str(lease.token),
         "lease_expires_at": format_time(lease.expires_ms),
     }

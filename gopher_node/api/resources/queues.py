@@ -15,6 +15,7 @@ from gopher_node.api.access.auth import note
 from gopher_node.api.answers.documents import Count, Document
 from gopher_node.api.answers.documents import Priority as PriorityWord
 from gopher_node.api.answers.flow import STATES, BreakerState, PolicyDocument
+from gopher_node.api.answers.latencies import TookDocument, Window
 from gopher_node.api.answers.problems import Problem
 from gopher_node.api.answers.views import respond
 from gopher_node.api.endpoint import endpoint
@@ -53,7 +54,7 @@ class RatesDocument(Document):
     failed: Count
 
 
-class QueueDocument(Document):
+class QueueDocument(TookDocument):
     """The jobs of one type."""
 
     type: str
@@ -209,17 +210,18 @@ class _Around:
     """What is told of queues beside their jobs, by type."""
 
     served: Counter[str]
+    window: Window
     policies: Mapping[str, FlowPolicy] = field(default_factory=dict[str, FlowPolicy])
     breakers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 async def _around(request: web.Request) -> _Around:
-    store = request.app[PARTS].store
-    served, policies = await asyncio.gather(_served(request), store.flow.all())
+    store, latencies = request.app[PARTS].store, request.app[PARTS].latencies
+    served, policies, window = await asyncio.gather(_served(request), store.flow.all(), latencies.read(store))
     # Most systems have none.
     has_breakers = any(policy.breaker for policy in policies.values())
     breakers = {breaker.type: breaker.state for breaker in await store.breakers.all()} if has_breakers else {}
-    return _Around(served, policies, breakers)
+    return _Around(served, window, policies, breakers)
 
 
 async def _find(request: web.Request, type: str, *, known: bool = False) -> tuple[QueueState, _Around]:
@@ -252,6 +254,7 @@ def _show(queue: QueueState, around: _Around) -> dict[str, Any]:
         "oldest_ages": ages,
         "states": {state.value: queue.states.get(state, 0) for state in State},
         "rates": {what: queue.rates.get(what, 0) for what in RATES},
+        **around.window.show(queue.type),
         "served_by": around.served[queue.type],
         "policy": show_policy(policy),
         "paused": policy.paused,

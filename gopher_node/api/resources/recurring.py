@@ -160,11 +160,14 @@ async def submit_recurring(parts: Parts, document: dict[str, Any]) -> web.Respon
     Told again it is answered with the job that it brings next or brought last. Raises Problem and GopherError.
     """
     definition = await read_submitted(parts, document)
-    found, new = await parts.store.recurring.create(definition, ahead=True)
+    sends = parts.traces and parts.traces.send((definition.job,), recurring=definition.name)
+    found, new = await parts.store.recurring.create(definition, ahead=True, trace=sends.trace if sends else "")
     content = await _job_of(parts, definition, found)
     headers = {"Location": f"/api/v1/jobs/{content['job_id']}"}
     if new:
         parts.events.submitted((definition.job.type,))
+        if sends:
+            sends.sent((content["job_id"],))
         return respond(content, status=201, headers=headers)
     return respond({**content, "existing": True}, status=200, headers={**headers, "Job-Existing": "true"})
 
@@ -306,9 +309,15 @@ async def trigger_recurring(request: web.Request, query: NoQuery) -> web.Respons
     parts = request.app[PARTS]
     if parts.draining.is_set():
         raise Problem("draining", "Nothing was stored. Try again, at another node.", outcome="not-done")
-    job_id = await parts.store.recurring.trigger(_name(request))
+    name, sends = _name(request), None
+    if parts.traces is not None:
+        template = (await parts.store.recurring.get(name)).definition.job
+        sends = parts.traces.send((template,), recurring=name)
+    job_id = await parts.store.recurring.trigger(name, trace=sends.trace if sends else "")
     job = await parts.store.get(job_id)
     parts.events.submitted((job.type,))
+    if sends:
+        sends.sent((job_id,))
     return respond(show_job(job, parts.store.durability), status=201, headers={"Location": f"/api/v1/jobs/{job_id}"})
 
 

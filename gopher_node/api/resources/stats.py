@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import Annotated, Any
 
@@ -10,6 +11,13 @@ from pydantic import Field
 
 from gopher_node import __version__
 from gopher_node.api.answers.documents import Count, Document, Moment
+from gopher_node.api.answers.latencies import (
+    QuantilesDocument,
+    TookDocument,
+    Window,
+    WindowDocument,
+    show_quantiles,
+)
 from gopher_node.api.answers.views import format_time, respond
 from gopher_node.api.endpoint import endpoint
 from gopher_node.api.parts import PARTS
@@ -23,7 +31,13 @@ HAPPENINGS = ("submitted", "completed", "failed", "retried", "crashed", "cancell
 Minutes = Annotated[int, whole(1, KEPT)]
 
 
-class QueueStatsDocument(Document):
+class QueueStatsDocument(TookDocument):
+    """
+    The jobs of one type.
+
+    Of each node, a hundred types are measured by themselves; those that came later are `other` together.
+    """
+
     type: str
     depth: dict[str, Count]
     states: dict[str, Count]
@@ -45,6 +59,7 @@ class StatsDocument(Document):
     jobs: dict[str, Count]
     totals: dict[str, Count]
     queues: list[QueueStatsDocument]
+    latency: WindowDocument
     nodes_working: Count
     durability: str
     node: StatsNodeDocument
@@ -52,9 +67,13 @@ class StatsDocument(Document):
 
 @endpoint("GET", "/api/v1/stats", scope="read", answers={200: StatsDocument}, aliases=("/stats",))
 async def show_stats(request: web.Request, query: NoQuery) -> web.Response:
-    """Show how many jobs there are, where they stand, and what became of all that came before."""
+    """
+    Show how many jobs there are, where they stand, what became of all that came before, and how long it took lately.
+
+    `latency` tells from when to when that is: ten whole minutes and the present one. Nodes report every ten seconds.
+    """
     parts = request.app[PARTS]
-    stats = await parts.store.stats()
+    stats, window = await asyncio.gather(parts.store.stats(), parts.latencies.read(parts.store))
     jobs = _by_state(stats)
     status = parts.status
     return respond(
@@ -68,7 +87,8 @@ async def show_stats(request: web.Request, query: NoQuery) -> web.Response:
             "uptime": round(status.uptime, 3),
             "jobs": jobs,
             "totals": {**dict.fromkeys(HAPPENINGS, 0), **stats.totals},
-            "queues": _queues(stats),
+            "queues": _queues(stats, window),
+            "latency": window.show_all(),
             "nodes_working": stats.sessions,
             "durability": parts.store.durability,
             "node": {"id": status.id, "role": parts.settings.role, "version": __version__},
@@ -83,9 +103,10 @@ def _by_state(stats: Stats) -> dict[str, int]:
     return jobs
 
 
-def _queues(stats: Stats) -> list[dict[str, Any]]:
+def _queues(stats: Stats, window: Window) -> list[dict[str, Any]]:
     depth: dict[str, Counter[str]] = {}
-    states: dict[str, Counter[str]] = {}
+    # What ran lately is told even if none of its jobs is kept.
+    states: dict[str, Counter[str]] = {type: Counter() for type in window.types}
     for (state, priority, type), count in stats.counts.items():
         states.setdefault(type, Counter())[state.value] += count
         if state is State.ENQUEUED:
@@ -96,6 +117,7 @@ def _queues(stats: Stats) -> list[dict[str, Any]]:
             "type": type,
             "depth": {level: depth.get(type, Counter[str]())[level] for level in levels},
             "states": {state.value: found[state.value] for state in State},
+            **window.show(type),
         }
         for type, found in sorted(states.items())
     ]
@@ -116,6 +138,10 @@ class MinuteDocument(Document):
     retried: Count
     crashed: Count
     cancelled: Count
+    run_seconds: QuantilesDocument = Field(
+        description="How long runs took that ended then. Of the last two minutes it is not known yet."
+    )
+    wait_seconds: QuantilesDocument = Field(description="How long jobs had been due that began then.")
 
 
 class MinuteListDocument(Document):
@@ -127,15 +153,21 @@ async def show_history(request: web.Request, query: HistoryQuery) -> web.Respons
     """
     Show what happened in each of the last minutes, to all jobs or to those of a type, the latest minute last.
 
-    Two days are kept. A minute in which no node ran is left out, and so is the present one.
+    Two days are kept. A minute in which no node ran is left out, and so is the present one. How long runs and waits
+    took is told of the hundred types that had most jobs in the minute, and of all others as `other`.
     """
-    minutes = await request.app[PARTS].store.history.read(query.minutes)
+    minutes = await request.app[PARTS].store.history.read(query.minutes, query.type)
     return respond({"items": [_show_minute(minute, query.type) for minute in minutes]})
 
 
 def _show_minute(minute: Minute, type: str | None) -> dict[str, Any]:
     happened = minute.totals if type is None else minute.types.get(type, {})
-    return {"at": format_time(minute.at_ms), **{what: happened.get(what, 0) for what in HAPPENINGS}}
+    return {
+        "at": format_time(minute.at_ms),
+        **{what: happened.get(what, 0) for what in HAPPENINGS},
+        "run_seconds": show_quantiles(minute.run),
+        "wait_seconds": show_quantiles(minute.wait),
+    }
 
 
 ENDPOINTS = (show_stats, show_history)

@@ -113,9 +113,12 @@ async def store_document(parts: Parts, document: Any, once: Once | None = None) 
     if isinstance(job, list):
         raise refusal(job)
     (job,) = dependencies.resolve([job], dependencies.alone)
-    submitted = await parts.store.submit(job, once)
+    sends = parts.traces and parts.traces.send((job,))
+    submitted = await parts.store.submit(sends.jobs[0] if sends else job, once)
     if not submitted.replayed and not submitted.twin:
         parts.events.submitted((job.type,))
+        if sends:
+            sends.sent((submitted.id,))
     return job, submitted
 
 
@@ -191,8 +194,9 @@ async def store_jobs(
     jobs: list[NewJob], parts: Parts, once: Once | None, place: dependencies.Place = dependencies.in_array
 ) -> web.Response:
     """Store all jobs of a request, or none. Raises Problem and GopherError."""
+    sends = parts.traces and parts.traces.send(jobs)
     try:
-        submitted = await parts.store.submit_many(jobs, once=once)
+        submitted = await parts.store.submit_many(sends.jobs if sends else jobs, once=once)
     except (JobExists, DuplicateJob, ParentNotFound) as error:
         raise refused_by_store(error, place) from None
     except (QueueDraining, QueueFull) as error:
@@ -200,6 +204,8 @@ async def store_jobs(
     replayed = bool(submitted) and submitted[0].replayed
     if not replayed:
         parts.events.submitted(job.type for job, stored in zip(jobs, submitted, strict=True) if not stored.twin)
+        if sends:
+            sends.sent([None if stored.twin else stored.id for stored in submitted])
     jobs = dependencies.as_stored(jobs, submitted)
     items = [await show_stored(parts, job, stored) for job, stored in zip(jobs, submitted, strict=True)]
     headers = idempotency.REPLAYED if replayed else {}

@@ -141,7 +141,12 @@ async def submit_workflow(request: web.Request, query: NoQuery) -> web.Response:
     jobs = await read_jobs(documents, parts, place)
     if field == "chain":
         jobs = chained(jobs)
-    new = NewWorkflow(jobs=jobs, name=told.name or "", **await _read_callbacks(callbacks, parts))
+    following: dict[str, Any] = await _read_callbacks(callbacks, parts)
+    sends = parts.traces and parts.traces.send([*jobs, *following.values()])
+    if sends:
+        jobs, later = sends.jobs[: len(jobs)], sends.jobs[len(jobs) :]
+        following = dict(zip(following, later, strict=True))
+    new = NewWorkflow(jobs=jobs, name=told.name or "", **following)
     try:
         submitted = await parts.store.workflows.submit(new, once)
     except (JobExists, DuplicateJob, ParentNotFound) as error:
@@ -149,6 +154,9 @@ async def submit_workflow(request: web.Request, query: NoQuery) -> web.Response:
     if not submitted.replayed:
         told = zip(new.jobs, submitted.stored, strict=True)
         parts.events.submitted(job.type for job, stored in told if not stored.twin)
+        if sends:
+            ids = [None if stored.twin else stored.id for stored in submitted.stored]
+            sends.sent([*ids, *("" for _ in following)], workflow=submitted.id)
     content = _show(await parts.store.workflows.get(submitted.id))
     headers = {"Location": f"/api/v1/workflows/{submitted.id}", **(idempotency.REPLAYED if submitted.replayed else {})}
     return respond({**content, "job_ids": submitted.jobs}, status=201, headers=headers)

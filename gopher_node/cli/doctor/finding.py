@@ -25,9 +25,9 @@ def ok(check: str, finding: str) -> Finding:
     return Finding(check, "ok", finding)
 
 
-def warning(check: str, finding: str, advice: str) -> Finding:
+def warning(check: str, finding: str, advice: str | None) -> Finding:
     return Finding(check, "warning", finding, advice)
 
 
-def error(check: str, finding: str, advice: str) -> Finding:
+def error(check: str, finding: str, advice: str | None) -> Finding:
     return Finding(check, "error", finding, advice)

@@ -117,20 +117,12 @@ def _check_clock(health: HealthView, began: float, ended: float) -> Iterator[Fin
     )
 
 
-_MENDS = {
-    "store": "See that its server runs and that REDIS_URL is right; the node goes on by itself when it is back.",
-    "worker": "See whether the store is slow or the node overloaded; a restart of the node helps if it stays so.",
-    "accepting": "It is being stopped; send jobs to another node, or start it again.",
-    "started": "Wait; if it stays so, its log says what it waits for.",
-    "node": "Restart it, and look at its log for the reason.",
-}
-
-
 def _check_health(health: HealthView) -> Iterator[Finding]:
     bad = {name: said for name, said in health.checks.items() if said != "ok"}
     make = error if health.status == "unhealthy" else warning
     for name, said in bad.items():
-        yield make("health", f"{name}: {said}", _MENDS.get(name, "Look at the log of the node."))
+        # What a node says of itself tells what to do as well.
+        yield make("health", f"{name}: {said}", None)
     if not bad and health.status != "healthy":
         yield make("health", f"The node is {health.status}.", "Use a key with the scope read to see why.")
     elif not bad:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gopher_node.client.calls.call import API, Call, count_of, params
+from gopher_node.client.calls.call import API, Call, Duration, count_of, duration_param, params
+from gopher_node.client.flow_views import AutoscaleView
 from gopher_node.client.views import QueueView, items_of
 from gopher_node.job import TYPE_NAME, Priority
 
@@ -19,6 +20,11 @@ def queue(type: str) -> Call[QueueView]:
 
 def purge(type: str, priority: Priority | str | int | None) -> Call[int]:
     return Call(method="POST", path=f"{_path(type)}/purge", params=params(priority=priority), read=count_of("purged"))
+
+
+def autoscale(type: str | None, within: Duration | None) -> Call[AutoscaleView]:
+    told = params(type=type) + (() if within is None else duration_param("within", within))
+    return Call(method="GET", path=f"{API}/autoscale", params=told, read=AutoscaleView.read)
 
 
 def _path(type: str) -> str:

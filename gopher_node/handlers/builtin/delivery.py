@@ -20,6 +20,7 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 from yarl import URL
 
 from gopher_node import __version__
+from gopher_node.client.tracing import trace_headers
 from gopher_node.errors import Fail, Retry
 from gopher_node.handlers.builtin.addresses import AddressRefused, Allowed, CheckedResolver, check_address
 from gopher_node.handlers.context import JobContext
@@ -101,7 +102,7 @@ class Outgoing:
                 method,
                 target,
                 data=body,
-                headers={"User-Agent": f"gopher-node/{__version__}", "Accept-Encoding": "identity", **headers},
+                headers=_headers(headers),
                 timeout=limits,
                 allow_redirects=False,
             ) as response:
@@ -162,6 +163,13 @@ def _session(resolver: AbstractResolver | None) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
     )
+
+
+def _headers(given: Mapping[str, str]) -> dict[str, str]:
+    """The given ones, and which trace the job's run belongs to, if there are traces."""
+    named = {name.lower() for name in given}
+    trace = {name: value for name, value in trace_headers().items() if name.lower() not in named}
+    return {"User-Agent": f"gopher-node/{__version__}", "Accept-Encoding": "identity", **trace, **given}
 
 
 def _check_literal(url: URL, allow: list[Allowed]) -> None:

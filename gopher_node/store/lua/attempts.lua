@@ -10,11 +10,12 @@ local function record(id, attempt, outcome, started, node, error)
 end
 
 -- call_back(...): stores the job that tells a callback's url of this end. A job that tells of another has no callback itself.
+-- It bears the trace that the other was sent in.
 -- Its id is a UUID of version 7 out of the time, a number that seq gives once, and the end of the other's id: what Lua gives
 -- for random numbers is the same in every script.
 local CALLBACK_TYPE, CALLBACK_PRIORITY, CALLBACK_RETRIES, CALLBACK_CRASHES = 'job_callback', '2', 17, 3
 local CALLBACK_RESULT = 65536 -- bytes of a result that is told
-local function call_back(id, kind, state, url)
+local function call_back(id, kind, state, url, options)
   local attempt, created, result, ended_by = unpack(call('HMGET', P .. 'job:' .. id, 'attempt', 'created', 'result', 'error'))
   local omitted, error = '', nil
   if state ~= 'completed' then
@@ -34,6 +35,11 @@ local function call_back(id, kind, state, url)
            '{"url":' .. cjson.encode(url) .. ',"job_id":' .. cjson.encode(id) .. ',"type":"' .. kind .. '","status":"' .. state ..
            '","attempt":' .. (attempt or 0) .. ',"created":' .. created .. string.format(',"finished":%.0f', now) ..
            ',"result":' .. (result or 'null') .. omitted .. ',"error":' .. (error or 'null') .. '}', fields)
+  local trace = options and string.find(options, '"trace":', 1, true) and cjson.decode(options).trace
+  if type(trace) == 'string' then
+    fields[#fields + 1] = 'options'
+    fields[#fields + 1] = cjson.encode({trace = trace})
+  end
   call('HSET', P .. 'job:' .. new, unpack(fields))
   enqueue(new, CALLBACK_TYPE, CALLBACK_PRIORITY, '')
   total_of('submitted:' .. CALLBACK_TYPE)

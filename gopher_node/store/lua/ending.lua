@@ -38,7 +38,7 @@ local function finish(id, kind, priority, state, retention, callback, watched, o
   count(state, priority, kind, 1)
   total_of(of_type)
   finished = finished + 1
-  if callback then parts.attempts.call_back(id, kind, state, callback) end
+  if callback then parts.attempts.call_back(id, kind, state, callback, options) end
   if watched then tell_watchers(id) end
   if options then
     parts.unique.let_go(id, kind, options)

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
 -- nodes('all') | nodes('report', node, record) | nodes('forget', node): what the nodes say of themselves.
--- Answers to 'all' {node, ms since its last report, JSON…} of those that are not silent; to the others 1.
+-- Answers to 'all' {node, ms since its last report, JSON…} of those that are not silent; to 'report' the server's time in
+-- ms; to 'forget' 1.
 local nodes = P .. 'nodes'
 if ARGV[2] == 'report' then
   call('HSET', nodes, ARGV[3], string.format('%.0f', now) .. ' ' .. ARGV[4])
-  return 1
+  return now
 elseif ARGV[2] == 'forget' then
   call('HDEL', nodes, ARGV[3])
   return 1

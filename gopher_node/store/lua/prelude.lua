@@ -92,6 +92,8 @@
 --   minute                       HASH    what, <what>:<type> -> "<total> <of it in the minute>" at the last tick; '' -> that
 --                                        minute in ms
 --   history                      ZSET    a JSON object for each minute, by its ms; two days
+--   latency:<ms of a minute>     HASH    node -> "<how many> <JSON>": how long the jobs of that minute took there; it expires
+--   latency-history              ZSET    "<ms> <JSON>": what these came to, for each minute, by its ms; two days
 --   nodes                        HASH    node -> "<ms of its last report> <JSON>"
 --   keys keys-used               HASH    key's id -> JSON; key's id -> ms of its last use
 --   keys-revoked                 ZSET    ids of keys that were revoked within a day, by ms
