@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import uuid
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -17,11 +19,31 @@ import uvloop
 
 from gopher_node.store import Connections, Store
 from gopher_node.store.embedded import GUARDIAN, find_binary
+from tests import watchdog
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    watchdog.install(config)
+
+
+class Loop(uvloop.Loop):
+    """
+    The loop that the node runs on; what a test has left open in it is an error.
+
+    uvloop warns of an open handle before it closes it. A warning that is an error at that moment would keep it from
+    closing the handle, and it would wait for ever for the handle to be closed.
+    """
+
+    def close(self) -> None:
+        with warnings.catch_warnings(record=True) as left:
+            warnings.simplefilter("always")
+            super().close()
+        if left:
+            warnings.warn(f"left open: {'; '.join(str(warning.message) for warning in left)}", ResourceWarning, 2)
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:
-    """The loop that the node runs on."""
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": Loop}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,15 +76,20 @@ def server(binary: str, *options: str) -> Iterator[str]:
     )
     assert process.stdin is not None
     assert process.stdout is not None
+    # A server whose lines nobody reads stands still when the pipe is full.
+    reader = threading.Thread(target=process.stdout.read, daemon=True)
     try:
         for line in process.stdout:
             if "ready to accept connections" in line.lower():
                 break
+        reader.start()
         yield f"unix://{path}"
     finally:
         # All of its session at once: what a test has left it doing must not be waited for.
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        if reader.is_alive():
+            reader.join(10)
         process.stdin.close()
         process.stdout.close()
         shutil.rmtree(folder, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import itertools
 from collections.abc import Sequence
 from typing import cast
@@ -29,11 +30,12 @@ class Crowd:
 
     async def survey(self, limit: int, ahead_ms: int, passed: int) -> Survey:
         self.looks[-1] += 1
-        found = [run for run in self.runs if run.deadline_ms <= self.clock.store_ms + ahead_ms]
-        return Survey(self.clock.store_ms, {}, found[passed : passed + limit])
+        found = bisect.bisect_right(self.runs, self.clock.store_ms + ahead_ms, key=lambda run: run.deadline_ms)
+        return Survey(self.clock.store_ms, {}, self.runs[passed : min(passed + limit, found)])
 
     async def reap_overdue(self, runs: Sequence[Overdue]) -> int:
-        self.runs = [run for run in self.runs if run not in runs]
+        gone = {run.id for run in runs}
+        self.runs = [run for run in self.runs if run.id not in gone]
         self.taken += runs
         return len(runs)
 

@@ -37,6 +37,9 @@ from typing import Any, NoReturn
 
 COLD = [sys.executable, "-m", "gopher_node.cli"]
 POSSIBLE = sys.platform == "linux" and hasattr(socket, "send_fds")
+PATIENCE = 50.0
+"""Seconds that the server may take to start, to answer or to end. No test has as many."""
+
 LENGTH = 4
 """Bytes that give the length of the request which follows them."""
 
@@ -153,6 +156,7 @@ def _start(
 ) -> WarmProcess:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
+        ours.settimeout(PATIENCE)
         request = json.dumps([list(arguments), dict(env), os.path.abspath(cwd)]).encode()
         server = _server()
         socket.send_fds(server, [len(request).to_bytes(LENGTH, "big")], [*descriptors, theirs.fileno()])
@@ -187,13 +191,18 @@ def _server() -> socket.socket:
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
+    ours.settimeout(PATIENCE)
     atexit.register(_stop, ours, process)
     return ours
 
 
 def _stop(way: socket.socket, server: subprocess.Popen[bytes]) -> None:
     way.close()
-    server.wait()
+    try:
+        server.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 # From here on, what the server does.

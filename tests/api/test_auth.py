@@ -57,19 +57,20 @@ def address(endpoint) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: ID if found[1] == "job_id" else "nothing-of-this-name", endpoint.path)
 
 
-@pytest.mark.parametrize("endpoint", GUARDED, ids=lambda endpoint: f"{endpoint.method} {endpoint.path}")
-async def test_each_address_needs_its_scope(locked, endpoint):
+async def test_each_address_needs_its_scope(locked):
     """Without a key nobody gets in; a key of another scope is told which one it lacks; admin may do everything."""
-    unknown = await locked.call(endpoint.method, address(endpoint))
-    assert (unknown.status, unknown.problem) == (401, "unauthenticated")
-    for scope, key in KEYS.items():
-        answer = await locked.call(endpoint.method, address(endpoint), headers=bearer(key))
-        if scope in (endpoint.scope, "admin"):
-            assert answer.status not in (401, 403)
-        else:
-            assert (answer.status, answer.problem) == (403, "forbidden")
-            assert answer.json["scope"] == endpoint.scope
-            assert f"the scope {endpoint.scope}" in answer.json["detail"]
+    for endpoint in GUARDED:
+        which = f"{endpoint.method} {endpoint.path}"
+        unknown = await locked.call(endpoint.method, address(endpoint))
+        assert (unknown.status, unknown.problem) == (401, "unauthenticated"), which
+        for scope, key in KEYS.items():
+            answer = await locked.call(endpoint.method, address(endpoint), headers=bearer(key))
+            if scope in (endpoint.scope, "admin"):
+                assert answer.status not in (401, 403), which
+            else:
+                assert (answer.status, answer.problem) == (403, "forbidden"), which
+                assert answer.json["scope"] == endpoint.scope, which
+                assert f"the scope {endpoint.scope}" in answer.json["detail"], which
 
 
 async def test_what_is_refused_is_not_read(locked):

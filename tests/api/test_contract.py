@@ -201,7 +201,7 @@ def _converse(schema: Any) -> Iterator[Any]:
 async def test_what_is_answered_is_what_is_described(
     tmp_path: Path, valkey_url: str, namespace: str, pytestconfig: pytest.Config
 ) -> None:
-    examples = 4 if pytestconfig.getoption("all") else 2
+    examples = 4 if pytestconfig.getoption("all") else 1
     async with running(
         f"--data-dir={tmp_path}",
         GOPHER_API_KEYS=KEY,

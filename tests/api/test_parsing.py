@@ -17,7 +17,9 @@ from gopher_node.job import NewJob
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBERS = st.integers() | st.integers(-(2**66), 2**66) | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
-    st.none() | st.booleans() | NUMBERS | TEXT, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner)
+    st.none() | st.booleans() | NUMBERS | TEXT,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXT, inner, max_size=5),
+    max_leaves=10,
 )
 FIELDS = ["type", "queue", "payload", "priority", "retries", "max_retries", "execute_at", "delay", "group", "timeout"]
 FIELDS += ["retention", "tags", "unknown"]
@@ -67,7 +69,7 @@ def test_any_bytes_are_json_or_a_problem(body):
         parse_json(body)
 
 
-@given(VALUES | st.dictionaries(st.sampled_from(FIELDS), LIKELY | VALUES))
+@given(VALUES | st.dictionaries(st.sampled_from(FIELDS), LIKELY | VALUES, max_size=5))
 def test_any_document_is_a_job_or_has_faults(document):
     """No document leads to anything but a job or a list of what is wrong with it."""
     if not fits(document):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def on_terminal(*arguments: str, typed: bytes = b"", **environment: str) -> tupl
     os.close(theirs)
     screen = b""
     while True:
+        assert select.select([ours], [], [], 30)[0], screen
         try:
             piece = os.read(ours, 65536)
         except OSError:

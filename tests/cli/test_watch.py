@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 from typing import Any
@@ -87,6 +88,7 @@ def test_a_terminal_gets_a_display_that_is_kept_up_to_date(told: Any) -> None:
     os.close(theirs)
     screen = b""
     while b"4242" not in screen:
+        assert select.select([ours], [], [], 30)[0], screen
         screen += os.read(ours, 65536)
 
     code, err = interrupted(process)

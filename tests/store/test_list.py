@@ -256,17 +256,18 @@ def group_of(id: str) -> str:
     return id.split("-")[1]
 
 
-@pytest.mark.parametrize("filter", [JobFilter(), JobFilter(type="mail"), JobFilter(type="mail", group="g1")])
-async def test_a_page_costs_the_same_beside_ten_thousand_groups(valkey_store: Store, filter: JobFilter) -> None:
+async def test_a_page_costs_the_same_beside_many_groups(valkey_store: Store) -> None:
     """A page reads as many groups as it shows jobs of, however many more there are."""
+
+    async def page(filter: JobFilter, cursor: str | None = None) -> int:
+        return sum((await cost(valkey_store, lambda: valkey_store.list(filter, 10, cursor))).values())
+
+    filters = [JobFilter(), JobFilter(type="mail"), JobFilter(type="mail", group="g1")]
     await valkey_store.submit_many([NewJob(type="mail", group=f"g{n}") for n in range(10)])
-    few = sum((await cost(valkey_store, lambda: valkey_store.list(filter, 10))).values())
-    for start in range(10, 10_000, 1000):
-        end = min(start + 1000, 10_000)
-        await valkey_store.submit_many([NewJob(type="mail", group=f"g{n}") for n in range(start, end)])
+    few = [await page(filter) for filter in filters]
+    for start in range(10, 4_010, 1000):
+        await valkey_store.submit_many([NewJob(type="mail", group=f"g{n}") for n in range(start, start + 1000)])
 
-    first = sum((await cost(valkey_store, lambda: valkey_store.list(filter, 10))).values())
-    cursor = (await valkey_store.list(filter, 10)).next_cursor
-    second = sum((await cost(valkey_store, lambda: valkey_store.list(filter, 10, cursor))).values())
-
-    assert max(first, second) <= 1.5 * few
+    for filter, before in zip(filters, few, strict=True):
+        assert await page(filter) <= 1.5 * before
+        assert await page(filter, (await valkey_store.list(filter, 10)).next_cursor) <= 1.5 * before

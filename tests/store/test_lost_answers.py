@@ -59,26 +59,29 @@ async def load_all_scripts(store: Store) -> None:
             await command(store, "SCRIPT", "LOAD", source(name))
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [verb for verb, row in VERBS.items() if row.changes])
 async def test_the_answer_is_lost(open_far: OpenFar, relay: Relay, verb: str) -> None:
-    """The server carries a verb out and its answer is lost: it is told again, and all is as if nothing had happened."""
+    """
+    The server carries a verb out and its answer is lost: it is told again, and all is as if nothing had happened.
+
+    In one of the states that it changes; test_told_twice tells it twice in each.
+    """
     row = VERBS[verb]
-    for state in row.changes:
-        near = await open_far(f"-{state}-near")
-        await load_all_scripts(near)
-        life, _ = await relive(near, state)
-        answer = await try_act(row.act, near, life)
-        far = await open_far(f"-{state}-far")
-        await relive(far, state)
-        relay.lost = 0
-        relay.lose_answers(2)
+    state = list(row.changes)[-1]
+    near = await open_far("-near")
+    await load_all_scripts(near)
+    life, _ = await relive(near, state)
+    answer = await try_act(row.act, near, life)
+    far = await open_far("-far")
+    await relive(far, state)
+    relay.lose_answers(2)
 
-        answer_from_far = await try_act(row.act, far, life)
+    answer_from_far = await try_act(row.act, far, life)
 
-        assert relay.lost == 2
-        if not isinstance(answer, Job) and verb not in COUNTS:
-            assert answer_from_far == answer
-        assert canonical(await dump(far)) == canonical(await dump(near))
+    assert relay.lost == 2
+    if not isinstance(answer, Job) and verb not in COUNTS:
+        assert answer_from_far == answer
+    assert canonical(await dump(far)) == canonical(await dump(near))
 
 
 async def test_a_claim_whose_answer_is_lost(open_far: OpenFar, relay: Relay) -> None:

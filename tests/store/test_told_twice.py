@@ -46,7 +46,13 @@ class Echo:
         before = await dump(self.store)
         second = await self._run(name, *arguments, now=now)
         changed = differences(before, await dump(self.store))
-        self.faults += [f"{name}: {line}" for line in changed if not line.startswith(TOUCHED.get(name, ("no key",)))]
+        self.faults += [
+            f"{name}: {line}"
+            for line in changed
+            if not line.startswith(TOUCHED.get(name, ("no key",)))
+            # A token that nobody comes for ends by itself, at this moment too.
+            and not (line.startswith("wake:") and line.endswith("-> None"))
+        ]
         if first != second and name not in TELLS_WHAT_IT_FOUND:
             self.faults.append(f"{name}: answered {first}, then {second}")
         return second
