@@ -272,6 +272,9 @@ def _known(kind: type[Any], given: dict[str, Any]) -> dict[str, Any]:
 
 NO_OPTIONS = JobOptions()
 
+SUSPECT = 2
+"""A job that was present at so many crashes is suspected of causing them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
@@ -337,6 +340,11 @@ class Job:
     options: JobOptions = NO_OPTIONS
     ended_by: dict[str, Any] | None = None
     attempts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it was present at so many crashes that it runs in a process of its own, alone."""
+        return self.crashes >= SUSPECT
 
     @property
     def expires_ms(self) -> int | None:

@@ -224,10 +224,15 @@ class Registry:
         self.shutdown_hooks.append(hook)
         return hook
 
-    async def start(self, state: SimpleNamespace) -> None:
-        """Run the start-up hooks in order. What one raises passes through."""
+    async def start(self, state: SimpleNamespace, forgive: Callable[[Exception], None] | None = None) -> None:
+        """Run the start-up hooks in order. What one raises passes through, or goes to `forgive`; the next follows."""
         for hook in self.startup_hooks:
-            await _call(hook, state)
+            try:
+                await _call(hook, state)
+            except Exception as error:
+                if forgive is None:
+                    raise
+                forgive(error)
 
     async def stop(self, state: SimpleNamespace) -> None:
         """Run every shutdown hook, the newest first. What they raise comes together at the end."""

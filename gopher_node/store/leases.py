@@ -29,12 +29,14 @@ def claim_words(
     timeouts: Mapping[str, float] | None = None,
     weights: Mapping[Priority, int] = DEFAULT_WEIGHTS,
     lease: tuple[Any, Any, Any, Any] = ("", "", "", ""),
+    suspects: int | None = None,
 ) -> list[Any]:
     """What claim.lua is told, from the pool on. `lease` is of HTTP claims: ms, worker, if it waits, memory."""
     named = sorted({*(limits or ()), *(timeouts or ())})
     words: list[Any] = [pool.key, limit, secrets.token_hex(8 * limit)]
     words += [weights[level] for level in sorted(Priority, reverse=True)]
-    words += [round((timeout + grace) * 1000), round(grace * 1000), *lease, len(named)]
+    words += [round((timeout + grace) * 1000), round(grace * 1000), *lease]
+    words += ["" if suspects is None else suspects, len(named)]
     for type in named:
         own = (timeouts or {}).get(type)
         words += [type, (limits or {}).get(type, ""), "" if own is None else round((own + grace) * 1000)]

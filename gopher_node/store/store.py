@@ -46,7 +46,6 @@ from gopher_node.store.watching import Watching
 from gopher_node.store.workflows import Workflows
 
 LAYOUT = 1
-
 Settlement = tuple[Any, ...]
 
 
@@ -173,6 +172,7 @@ class Store:
         limits: Mapping[str, int] | None = None,
         timeouts: Mapping[str, float] | None = None,
         weights: Mapping[Priority, int] = DEFAULT_WEIGHTS,
+        suspects: int | None = None,
         claim_id: str | None = None,
         now: int | None = None,
     ) -> Claimed:
@@ -180,12 +180,12 @@ class Store:
         Take up to `limit` jobs of the pool's types.
 
         A run that is not settled `grace` seconds after its timeout is taken away: the job's own, else its type's in
-        `timeouts`, else `timeout`. `limits` bounds how many jobs of a type are taken. A claim with the id of the
-        session's last one gets that one's answer. Raises SessionLost.
+        `timeouts`, else `timeout`. `limits` bounds how many jobs of a type are taken, and `suspects` how many
+        crash suspects; those beyond are put off for a second. A claim with the id of the session's last one gets that
+        one's answer. Raises SessionLost.
         """
-        words = claim_words(
-            pool, limit, timeout=timeout, grace=grace, limits=limits, timeouts=timeouts, weights=weights
-        )
+        lengths: dict[str, Any] = {"timeout": timeout, "grace": grace, "timeouts": timeouts}
+        words = claim_words(pool, limit, **lengths, limits=limits, weights=weights, suspects=suspects)
         arguments = [session.id, claim_id or uuid.uuid4().hex, *words]
         answer = await self._run("claim", *arguments, now=now)
         if answer[0] == b"no-pool":
@@ -221,6 +221,10 @@ class Store:
         """Settle a run whose job can never succeed."""
         return await self._settle("fail", lease, error)
 
+    async def crash(self, lease: Lease | Token, error: bytes, delay: float = 0.0) -> State | None:
+        """Settle a run whose own process died: again in `delay` seconds, or failed if that makes `max_crashes`."""
+        return await self._settle("crash", lease, error, delay_ms=max(0, round(delay * 1000)))
+
     async def release(self, lease: Lease | Token) -> State | None:
         """Hand an unfinished run's job back to the front of its lane; it counts against no budget."""
         return await self._settle("release", lease, b"")
@@ -241,8 +245,7 @@ class Store:
     ) -> State | None:
         said = mark if outcome == "complete" else delay_ms
         settlement: list[Any] = [outcome, *replies.token_words(lease), body, said, len(follow_ups)]
-        for job in follow_ups:
-            settlement += replies.new_job_fields(job)
+        settlement += [field for job in follow_ups for field in replies.new_job_fields(job)]
         answer = await self._settlements.call(tuple(settlement))
         if answer == b"other":
             raise InvalidState(State.COMPLETED, "This run was settled before, with another outcome.")
@@ -292,9 +295,8 @@ class Store:
         """Take back jobs whose runs are past the end of their lease, if it is still that one. Returns how many."""
         taken = 0
         for start in range(0, len(runs), 200):
-            batch = runs[start : start + 200]
-            words = [part for run in batch for part in (run.id, run.nonce, run.deadline_ms)]
-            count, _ = await self._run("reap", "overdue", len(batch), *words, now=now)
+            words = [part for run in runs[start : start + 200] for part in (run.id, run.nonce, run.deadline_ms)]
+            count, _ = await self._run("reap", "overdue", len(words) // 3, *words, now=now)
             taken += count
         return taken
 
@@ -304,8 +306,7 @@ class Store:
 
     @property
     def _keep(self) -> tuple[int, int, int]:
-        kept = self.retention
-        return round(kept.completed * 1000), round(kept.cancelled * 1000), kept.max_jobs
+        return round(self.retention.completed * 1000), round(self.retention.cancelled * 1000), self.retention.max_jobs
 
     # Operating
 

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
 from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from structlog.contextvars import bind_contextvars
 
 from gopher_node.handlers import JobContext, registry
 from gopher_node.handlers.parents import ParentResult
+from gopher_node.handlers.push import register_push
+from gopher_node.handlers.registry import Mode
 from gopher_node.job import RetryPolicy
 from gopher_node.settings import Settings
 from gopher_node.telemetry import configure_logging
+from gopher_node.worker.alone import run_alone
 from gopher_node.worker.outcome import Outcome
 from gopher_node.worker.verdict import raised, returned
 
 PREFIX = 4
 """Bytes that give the length of the message which follows them."""
 
-REQUEST, REPLY = b"?", b"!"
-"""What each message to a child begins with, beside the first one: a run for it, or the answer to a question of its."""
+REQUEST, REPLY, STOP = b"?", b"!", b"."
+"""What each message to a child begins with, beside the first one: a run, the answer to a question, or the run's end."""
 
 READY = b"ready"
 """A child's first word. Those that follow are progress and log lines, both bytes, questions, and the runs' outcomes."""
@@ -39,24 +43,30 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a child is told first."""
+    """What a child is told first. One `with_loop` runs one coroutine or one thread, with all that hooks prepare."""
 
     path: list[str]
     settings: Settings
     node: str
+    with_loop: bool = False
 
 
 class ParentsWanted:
     """What a child asks for the parents of the job that it runs. It is answered with them, or with an exception."""
 
 
+class HandlerMissing:
+    """What a child with a loop answers that cannot import the function it is to run, nor knows it by its type."""
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One run. `errors` are those of the job's earlier runs."""
+    """One run. `call` is a pickle of the function and its arguments, or empty. `errors` are those of earlier runs."""
 
-    function: Callable[..., Any]
+    call: bytes
     takes_context: bool
-    arguments: dict[str, Any]
+    mode: Mode
+    payload: bytes
     job_id: str
     type: str
     attempt: int
@@ -69,79 +79,50 @@ class Assignment:
     policy: RetryPolicy
     trace: str
 
-
-def frame(message: bytes) -> bytes:
-    return len(message).to_bytes(PREFIX, "big") + message
-
-
-def main() -> None:
-    """Its argument is the parent's process id."""
-    _end_with_parent(int(sys.argv[1]))
-    requests, answers = _take_over_pipes()
-    inbox: SimpleQueue[bytes] = SimpleQueue()
-    replies: SimpleQueue[bytes] = SimpleQueue()
-    setup: Setup = pickle.loads(_read(requests))
-    sys.path[:] = setup.path
-    threading.Thread(target=_listen, args=(requests, inbox, replies), name="gopher-requests", daemon=True).start()
-
-    answering = threading.Lock()
-
-    def answer(word: Outcome | bytes | ParentsWanted) -> None:
-        with answering:
-            answers.write(frame(pickle.dumps(word)))
-            answers.flush()
-
-    asking = threading.Lock()
-
-    def ask_for_parents() -> Future[Mapping[str, ParentResult]]:
-        told: Future[Mapping[str, ParentResult]] = Future()
-        with asking:
-            answer(ParentsWanted())
-            found = pickle.loads(replies.get())
-        if isinstance(found, Exception):
-            told.set_exception(found)
-        else:
-            told.set_result(found)
-        return told
-
-    log = setup.settings.log
-    tracing = setup.settings.tracing.endpoint is not None
-    configure_logging(log.level, log.format, node_id=setup.node, traced=tracing)
-    if tracing:
-        from gopher_node.telemetry.traces import open_traces
-
-        open_traces(setup.settings.tracing, setup.node, of_handler=True)  # for the spans of handlers
-    # Follow-up jobs are checked and filled in by the handlers of their types, so all of them must be known here too.
-    registry.load(setup.settings.handlers)
-    registry.load_builtin()
-    state = SimpleNamespace()
-    answer(READY)
-    while True:
-        answer(_run(inbox.get(), setup.settings, state, answer, ask_for_parents))
-
-
-def _run(
-    request: bytes,
-    settings: Settings,
-    state: SimpleNamespace,
-    report: Callable[[bytes], None],
-    ask_for_parents: Callable[[], Future[Mapping[str, ParentResult]]],
-) -> Outcome:
-    errors, policy = 0, RetryPolicy()
-    try:
-        assignment: Assignment = pickle.loads(request)
-        errors, policy = assignment.errors, assignment.policy
-        bind_contextvars(job_id=assignment.job_id, job_type=assignment.type, attempt=assignment.attempt)
-        if settings.tracing.endpoint is not None:
+    def enter(self, *, traced: bool) -> None:
+        """Have every line that is logged from now on name the job, and every span belong to its trace."""
+        bind_contextvars(job_id=self.job_id, job_type=self.type, attempt=self.attempt)
+        if traced:
             from gopher_node.telemetry.traces import enter_trace
 
-            enter_trace(assignment.trace)
-        if not assignment.takes_context:
-            return returned(assignment.function(**assignment.arguments), ())
-        context = JobContext(
+            enter_trace(self.trace)
+
+
+Word = Outcome | bytes | ParentsWanted | HandlerMissing
+
+
+class Parent:
+    """The node, as a child sees it: `inbox` has runs, and `stops` an item once the run is to end."""
+
+    def __init__(self, requests: BinaryIO, answers: BinaryIO, settings: Settings) -> None:
+        self.settings = settings
+        self.traced = settings.tracing.endpoint is not None
+        self.inbox: SimpleQueue[bytes] = SimpleQueue()
+        self.stops: SimpleQueue[None] = SimpleQueue()
+        self._requests = requests
+        self._answers = answers
+        self._telling = threading.Lock()
+        self._asking = threading.Lock()
+        self._asked: SimpleQueue[Future[Mapping[str, ParentResult]]] = SimpleQueue()
+        threading.Thread(target=self._listen, name="gopher-requests", daemon=True).start()
+
+    def tell(self, word: Word) -> None:
+        with self._telling:
+            self._answers.write(frame(pickle.dumps(word)))
+            self._answers.flush()
+
+    def ask_for_parents(self) -> Future[Mapping[str, ParentResult]]:
+        told: Future[Mapping[str, ParentResult]] = Future()
+        with self._asking:
+            self._asked.put(told)
+            self.tell(ParentsWanted())
+        return told
+
+    def context(self, assignment: Assignment, state: SimpleNamespace) -> JobContext:
+        return JobContext(
             job_id=assignment.job_id,
             type=assignment.type,
-            settings=settings,
+            settings=self.settings,
             attempt=assignment.attempt,
             max_retries=assignment.max_retries,
             group=assignment.group,
@@ -149,11 +130,84 @@ def _run(
             token=assignment.token,
             state=state,
             registry=registry,
-            on_progress=report,
+            on_progress=self.tell,
             workflow_id=assignment.workflow_id,
-            parents=ask_for_parents,
+            parents=self.ask_for_parents,
         )
-        return returned(assignment.function(context, **assignment.arguments), context.follow_ups)
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                message = read(self._requests)
+                if message[:1] == REQUEST:
+                    self.inbox.put(message[1:])
+                elif message[:1] == STOP:
+                    self.stops.put(None)
+                else:
+                    _resolve(self._asked.get(), pickle.loads(message[1:]))
+        except EOFError:
+            # The node is gone, or done with this child. The handler that may be running has nobody to answer to.
+            os._exit(0)
+
+
+def _resolve(told: Future[Mapping[str, ParentResult]], found: Mapping[str, ParentResult] | Exception) -> None:
+    if isinstance(found, Exception):
+        told.set_exception(found)
+    else:
+        told.set_result(found)
+
+
+def frame(message: bytes) -> bytes:
+    return len(message).to_bytes(PREFIX, "big") + message
+
+
+def read(requests: BinaryIO) -> bytes:
+    size = requests.read(PREFIX)
+    message = requests.read(int.from_bytes(size, "big"))
+    if len(size) < PREFIX or not message:
+        raise EOFError
+    return message
+
+
+def main() -> None:
+    """Its argument is the parent's process id."""
+    _end_with_parent(int(sys.argv[1]))
+    requests, answers = _take_over_pipes()
+    setup: Setup = pickle.loads(read(requests))
+    sys.path[:] = setup.path
+    parent = Parent(requests, answers, setup.settings)
+    log = setup.settings.log
+    configure_logging(log.level, log.format, node_id=setup.node, traced=parent.traced)
+    if parent.traced:
+        from gopher_node.telemetry.traces import open_traces
+
+        open_traces(setup.settings.tracing, setup.node, of_handler=True)  # for the spans of handlers
+    # Follow-up jobs are checked and filled in by the handlers of their types, so all of them must be known here too.
+    registry.load(setup.settings.handlers)
+    registry.load_builtin()
+    if setup.with_loop:
+        register_push(registry, setup.settings)
+        asyncio.run(run_alone(parent, registry, READY, HandlerMissing()))
+        # Without waiting for threads that the handler may have left behind.
+        sys.stderr.flush()
+        os._exit(0)
+    state = SimpleNamespace()
+    parent.tell(READY)
+    while True:
+        parent.tell(_run(parent, parent.inbox.get(), state))
+
+
+def _run(parent: Parent, request: bytes, state: SimpleNamespace) -> Outcome:
+    errors, policy = 0, RetryPolicy()
+    try:
+        assignment: Assignment = pickle.loads(request)
+        errors, policy = assignment.errors, assignment.policy
+        assignment.enter(traced=parent.traced)
+        function, arguments = pickle.loads(assignment.call)
+        if not assignment.takes_context:
+            return returned(function(**arguments), ())
+        context = parent.context(assignment, state)
+        return returned(function(context, **arguments), context.follow_ups)
     except BaseException as error:
         return raised(error, errors, policy)
 
@@ -165,24 +219,6 @@ def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     return requests, answers
-
-
-def _listen(requests: BinaryIO, inbox: SimpleQueue[bytes], replies: SimpleQueue[bytes]) -> None:
-    try:
-        while True:
-            message = _read(requests)
-            (inbox if message[:1] == REQUEST else replies).put(message[1:])
-    except EOFError:
-        # The parent is gone, or done with this child. The handler that may be running has nobody to answer to.
-        os._exit(0)
-
-
-def _read(requests: BinaryIO) -> bytes:
-    size = requests.read(PREFIX)
-    message = requests.read(int.from_bytes(size, "big"))
-    if len(size) < PREFIX or not message:
-        raise EOFError
-    return message
 
 
 def _end_with_parent(parent: int) -> None:

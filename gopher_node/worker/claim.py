@@ -34,8 +34,9 @@ class Claimer:
     Keeps one claim in flight while there is room, and one wait for a wake-up while there is no work.
 
     Any error leads to a new try after a short pause, so a claimer is never deaf for longer than the store is. It is
-    woken when a slot has become free, and gives each lease to `start`. On the loop's clock, `last_answer` is when the
-    store last answered a claim, and `asking_since` when the first of those that it has not answered was made.
+    woken when a slot has become free, and gives each lease to `start`; `suspects` tells how many crash suspects may be
+    among them. On the loop's clock, `last_answer` is when the store last answered a claim, and `asking_since` when the
+    first of those that it has not answered was made.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Claimer:
         timeouts: Mapping[str, float],
         events: Events,
         room: Callable[[], int],
+        suspects: Callable[[], int],
         start: Callable[[Lease], None],
     ) -> None:
         self._store = store
@@ -58,6 +60,7 @@ class Claimer:
         self._timeouts = timeouts
         self._events = events
         self._room = room
+        self._suspects = suspects
         self._start = start
         self._opened = slots.opened
         self._stopped = False
@@ -109,6 +112,7 @@ class Claimer:
                 limits=self._slots.limits(),
                 timeouts=self._timeouts,
                 weights=self._settings.weights,
+                suspects=self._suspects(),
                 claim_id=self._id,
             )
         except SessionLost:

@@ -32,6 +32,14 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Crashed:
+    """The process died in which the job ran alone. It runs again after `delay` seconds, if `max_crashes` allows."""
+
+    error: JobError
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
 class Cancelled:
     """The job was to be cancelled, and its run gave way."""
 
@@ -43,7 +51,7 @@ class Released:
     """The run was broken off through no fault of the job, which goes back to its lane at no cost to its budgets."""
 
 
-Outcome = Completed | Retried | Failed | Cancelled | Released
+Outcome = Completed | Retried | Failed | Crashed | Cancelled | Released
 
 
 def describe(outcome: Outcome) -> str:
@@ -53,6 +61,8 @@ def describe(outcome: Outcome) -> str:
             return "completed"
         case Retried(error) | Failed(error):
             return "timeout" if error.code == "timeout" else "error"
+        case Crashed():
+            return "crashed"
         case Cancelled():
             return "cancelled"
         case Released():

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+UNSETTLED_PER_SLOT = 4
+"""So many outcomes may wait for the store for each slot; then nothing more is claimed."""
+
+PROCESS_PATIENCE = 15.0
+"""
+How many seconds a run may wait for a process before its job is handed back. With the run's own timeout, and the time to
+stop it, this stays within the store's hard deadline, which comes 30 s after the timeout.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:

@@ -29,6 +29,11 @@ async def perform(run: Run, threads: Threads, processes: Processes) -> Outcome:
             arguments = handler.parse(job.payload)
         except InvalidPayload as error:
             return Failed(JobError("invalid-payload", str(error)))
+        if run.alone:
+            outcome = await processes.call_alone(run, arguments)
+            if outcome is not None:
+                return outcome
+            run.alone = False
         if handler.mode == "async":
             result = await handler.run(context, arguments)
         elif handler.mode == "thread":

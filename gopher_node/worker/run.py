@@ -10,6 +10,7 @@ from gopher_node.job import Lease, RetryPolicy
 
 if TYPE_CHECKING:
     from gopher_node.handlers import Handler, JobContext
+    from gopher_node.handlers.registry import Mode
     from gopher_node.worker.traced import TracedRun
 
 
@@ -27,10 +28,12 @@ class Run:
 
     `timeout` is in seconds, `began` on the loop's clock. `thread` is the call of a handler that runs in a thread; it
     can outlive the run. `waiting` is true while a handler that needs a process waits for one. `decided` is true once
-    the outcome stands, whether or not the handler has ended.
+    the outcome stands, whether or not the handler has ended. `alone` is true of a crash suspect, which runs in a
+    process of its own whatever its handler's mode.
     """
 
     __slots__ = (
+        "alone",
         "began",
         "context",
         "decided",
@@ -63,6 +66,7 @@ class Run:
         self.stopping: Stop | None = None
         self.performing = False
         self.waiting = False
+        self.alone = False
         self.decided = False
         self.ended = False
 
@@ -73,7 +77,7 @@ class Run:
         A thread that is to be cancelled may go on too, until it looks at its context; for the other reasons, the run
         ends without its thread.
         """
-        in_thread = self.handler.mode == "thread"
+        in_thread = self.mode == "thread"
         if self.ended or (self.stopping is not None and not (in_thread and self.stopping is Stop.CANCEL)):
             return False
         again = self.stopping is why
@@ -84,7 +88,12 @@ class Run:
         # Before its first step, perform() sees `stopping` itself.
         if self.performing:
             self.task.cancel()
-        return self.handler.mode == "async"
+        return self.mode == "async"
+
+    @property
+    def mode(self) -> Mode:
+        """How it runs here."""
+        return "process" if self.alone else self.handler.mode
 
     def leave_thread(self) -> bool:
         """End the run without the thread that its handler runs in. False if that runs in none."""

@@ -9,7 +9,7 @@ from gopher_node.errors import StoreError
 from gopher_node.job import JobError, Lease, State
 from gopher_node.store import Store
 from gopher_node.telemetry import Events, get_logger
-from gopher_node.worker.outcome import Cancelled, Completed, Failed, Outcome, Released, Retried
+from gopher_node.worker.outcome import Cancelled, Completed, Crashed, Failed, Outcome, Released, Retried
 from gopher_node.worker.verdict import error_text
 
 PAUSE = 0.05
@@ -99,6 +99,8 @@ class Settler:
                 return await self._store.retry(lease, error.encode(), delay)
             case Failed(error):
                 return await self._store.fail(lease, error.encode())
+            case Crashed(error, delay):
+                return await self._store.crash(lease, error.encode(), delay)
             case Cancelled(error):
                 return await self._store.cancelled(lease, error.encode())
             case Released():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gopher_node.job import Job, State
 from gopher_node.telemetry.traces import Ended, Traces, outcome_of, write_trace
-from gopher_node.worker.outcome import Cancelled, Completed, Failed, Outcome, Released, Retried
+from gopher_node.worker.outcome import Cancelled, Completed, Crashed, Failed, Outcome, Released, Retried
 
 if TYPE_CHECKING:
     from gopher_node.telemetry.traces import Sends
@@ -55,7 +55,7 @@ class TracedRun:
         outcome = self._outcome
         if outcome is None:
             return
-        error = outcome.error if isinstance(outcome, (Failed, Retried)) else None
+        error = outcome.error if isinstance(outcome, (Failed, Retried, Crashed)) else None
         self._process.end(outcome_of(_ended(outcome), self._state), error)
 
 
@@ -63,7 +63,7 @@ def _ended(outcome: Outcome) -> Ended:
     match outcome:
         case Completed():
             return "completed"
-        case Retried() | Failed():
+        case Retried() | Failed() | Crashed():
             return "failed"
         case Cancelled():
             return "cancelled"

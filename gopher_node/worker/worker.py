@@ -21,7 +21,7 @@ from gopher_node.worker.adaptive import Adaptive, SlotKeeper
 from gopher_node.worker.claim import Claimer
 from gopher_node.worker.contexts import Contexts
 from gopher_node.worker.outcome import Completed, Outcome, Released, describe
-from gopher_node.worker.patience import Patience
+from gopher_node.worker.patience import PROCESS_PATIENCE, UNSETTLED_PER_SLOT, Patience
 from gopher_node.worker.perform import broken_off, perform
 from gopher_node.worker.processes import Processes
 from gopher_node.worker.progress import ProgressReports
@@ -34,15 +34,6 @@ from gopher_node.worker.tasks import break_task, first
 from gopher_node.worker.threads import Threads
 from gopher_node.worker.traced import TracedRun
 from gopher_node.worker.verdict import raised
-
-UNSETTLED_PER_SLOT = 4
-"""So many outcomes may wait for the store for each slot; then nothing more is claimed."""
-
-PROCESS_PATIENCE = 15.0
-"""
-How many seconds a run may wait for a process before its job is handed back. With the run's own timeout, and the time to
-stop it, this stays within the store's hard deadline, which comes 30 s after the timeout.
-"""
 
 
 class Worker:
@@ -79,6 +70,9 @@ class Worker:
         self._events = events
         self._state = SimpleNamespace() if state is None else state
         self._patience = patience or Patience()
+        # A suspect that is to be released has half of the time after which all are given up.
+        stop, release = self._patience.stop, self._patience.release / 2
+        self._grace = {Stop.CANCEL: wished.cancel_grace, Stop.TIMEOUT: stop, Stop.RELEASE: release}
         self._log = get_logger("gopher_node.worker")
         self._policy = RetryPolicy(wished.retry_base, wished.retry_cap)
         self._handlers = _handlers(registry, wished.types)
@@ -86,7 +80,7 @@ class Worker:
         self._threads = Threads()
         self._progress = ProgressReports(store, partial(self._stop, why=Stop.CANCEL))
         self._contexts = Contexts(store, registry, settings, self._state, self._progress.put)
-        self._processes = Processes(settings, node, self._begin, self._progress.put)
+        self._processes = Processes(settings, node, self._begin, self._progress.put, self._grace.__getitem__)
         fewest, most = wished.slots
         self._slots = Slots(fewest, self._handlers.values(), self._processes.limit)
         self._settler = Settler(store, events)
@@ -98,12 +92,12 @@ class Worker:
         self._session = NodeSession(store, store_url, node, wished.lease, events, self._cancel)
         timeouts = {type: handler.timeout for type, handler in self._handlers.items() if handler.timeout is not None}
         pool = Pool.of(self._handlers)
-        self._claimer = Claimer(
-            store, self._session, pool, self._slots, wished, timeouts, events, self._room, self._start
-        )
+        rooms = (self._room, self._room_for_suspects)
+        self._claimer = Claimer(store, self._session, pool, self._slots, wished, timeouts, events, *rooms, self._start)
         self._room_since = 0.0
         self._began: float | None = None
         self._runs: set[Run] = set()
+        self._alone: set[Run] = set()
         self._stuck: dict[Run, float] = {}
         # What the drain waits for: runs whose outcome is not decided or not settled, and other tasks of that kind.
         self._pending: set[Run | asyncio.Task[Any]] = set()
@@ -189,6 +183,9 @@ class Worker:
     def _room(self) -> int:
         return min(self._slots.free, self._most_unsettled - self._settler.unsettled)
 
+    def _room_for_suspects(self) -> int:
+        return self._processes.limit - len(self._alone)
+
     def _start(self, lease: Lease) -> None:
         loop = asyncio.get_running_loop()
         job = lease.job
@@ -201,11 +198,15 @@ class Worker:
             timeout = self._settings.worker.job_timeout
         run = Run(lease, handler, timeout, job.options.retry or handler.retry or self._policy, loop.time())
         run.context = self._contexts.of(run)
+        if job.is_suspect:
+            run.alone = True
+            self._alone.add(run)
+            self._log.warning("job.alone", job_id=job.id, job_type=job.type, crashes=job.crashes)
         self._slots.take(job.type)
         self._runs.add(run)
         self._pending.add(run)
         # The time of a run in a process begins when it has one.
-        wait = PROCESS_PATIENCE if handler.mode == "process" else timeout
+        wait = PROCESS_PATIENCE if run.mode == "process" else timeout
         run.timer = loop.call_later(wait, self._stop, run, Stop.TIMEOUT)
         run.task = loop.create_task(self._work(run), name=job.type)
 
@@ -257,6 +258,7 @@ class Worker:
 
     def _free(self, run: Run) -> None:
         self._runs.discard(run)
+        self._alone.discard(run)
         self._slots.give_back(run.handler.type)
         if self._slots.free == 1:
             self._has_room()
@@ -276,8 +278,7 @@ class Worker:
 
     def _stop(self, run: Run, why: Stop) -> None:
         if run.stop(why) and why is not Stop.RELEASE:
-            grace = self._settings.worker.cancel_grace if why is Stop.CANCEL else self._patience.stop
-            asyncio.get_running_loop().call_later(grace, self._give_up, run)
+            asyncio.get_running_loop().call_later(self._grace[why], self._give_up, run)
 
     def _give_up(self, run: Run) -> None:
         """Settle a run that goes on although it was told to stop; its slot stays taken until its handler ends."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -137,6 +139,41 @@ async def test_roles_share_the_work_and_survive_a_kill(valkey_url: str, namespac
 
     assert {(job["status"], job["attempt"], job["crashes"], job["result"]) for job in ended} == {("completed", 2, 1, 2)}
     assert recovered < lease + 1.0
+
+
+@pytest.mark.timeout(150)  # it starts three nodes, and a process for each of six suspects
+async def test_a_pill_takes_no_innocent_along(valkey_url: str, namespace: str, conductor: Conductor) -> None:
+    """
+    A job that kills its node twice is run alone then, dies alone, and is a dead letter; those that were beside it, and
+    those that are now, complete.
+    """
+    flags = ("--handlers=userjobs",)
+    shared = {"REDIS_URL": valkey_url, "GOPHER_NAMESPACE": namespace, "WORKER_LEASE": "1s"}
+    payload = {"port": conductor.port}
+    async with running(*flags, **shared) as node:
+        beside = [await node.submit("gated", payload) for _ in range(5)]
+        await conductor.heard(5)
+        # Its answer may go with the node.
+        pill = str(uuid.uuid4())
+        with contextlib.suppress(aiohttp.ClientError):
+            await node.submit("pill", payload, job_id=pill)
+        assert await node.wait() == -signal.SIGKILL
+    async with running(*flags, **shared) as node:
+        assert await node.wait() == -signal.SIGKILL
+    conductor.open_gate()
+
+    async with running(*flags, **shared) as node:
+        await node.logged(lambda line: line["msg"] == "job.alone" and line["job_id"] == pill)
+        later = [await node.submit("gated", payload) for _ in range(15)]
+        ended = await node.ended(pill)
+        innocents = [await node.ended(job["job_id"]) for job in beside + later]
+        assert await node.stop() == 0
+
+    assert (ended["status"], ended["crashes"], ended["errors"]) == ("failed", 3, 0)
+    assert [entry["outcome"] for entry in ended["attempts"]] == ["crashed"] * 3
+    assert ended["error"]["code"] == "process-died"
+    assert conductor.runs[pill] == 3
+    assert {(job["status"], job["crashes"]) for job in innocents} == {("completed", 2), ("completed", 0)}
 
 
 async def test_second_signal_releases_at_once(tmp_path: Path, conductor: Conductor) -> None:

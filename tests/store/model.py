@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gopher_node.job import Job, NewJob, Priority, State
+from gopher_node.job import SUSPECT, Job, NewJob, Priority, State
 from gopher_node.store import Retention
 
 PRUNED = frozenset({State.COMPLETED, State.CANCELLED})
 CANCEL_GRACE_MS = 5000
+SUSPECT_REST_MS = 1000
 
 
 @dataclass
@@ -78,6 +79,11 @@ class Model:
         life.deadline_ms = min(self.now_ms + lease_ms, life.hard_deadline_ms) if lease_ms else life.hard_deadline_ms
         return life
 
+    def put_off(self, life: Life) -> None:
+        assert life.state is State.ENQUEUED
+        assert life.crashes >= SUSPECT
+        self._back(life, self.now_ms + SUSPECT_REST_MS)
+
     def heartbeat(self, life: Life, lease_ms: int | None) -> int | None:
         """When the lease ends from now on. None: its worker was told of a cancel, and has not heeded it in time."""
         if life.lease_ms:
@@ -115,6 +121,12 @@ class Model:
                 self._back(life, None)
             case "fail":
                 self._end(life, State.FAILED)
+            case "crash":
+                life.crashes += 1
+                if life.crashes >= life.job.max_crashes and not life.cancel:
+                    self._end(life, State.FAILED)
+                else:
+                    self._back(life, self.now_ms + delay_ms if delay_ms else None)
             case _:
                 if life.errors > life.job.max_retries and not life.cancel:
                     self._end(life, State.FAILED)

@@ -8,7 +8,7 @@ import pytest
 
 from gopher_node.job import JobError, Lease, NewJob, State
 from gopher_node.store import Session, Store
-from tests.store.lives import FAR, TYPE, claim_one
+from tests.store.lives import FAR, POOL, TYPE, claim_one
 
 ERROR = b'{"code":"broken","message":"it broke"}'
 
@@ -58,6 +58,62 @@ async def test_crashes(store: Store, max_crashes: int) -> None:
     assert (found.errors, found.crashes, found.attempt) == (0, max_crashes + 1, max_crashes + 1)
     assert found.error is not None
     assert found.error["code"] == "crashed"
+
+
+async def test_a_crash_alone_is_charged(store: Store) -> None:
+    """A run whose own process died is a crash and no error, and the one that reaches max_crashes is the job's last."""
+    job, session = await start(store, max_retries=0, max_crashes=3)
+    for _ in range(2):
+        await crash(store)
+    error = b'{"code":"process-died","message":"signal 9"}'
+    lease = await claim_one(store, session)
+
+    states = [await store.crash(lease, error, 60.0) for _ in range(2)]
+
+    found = await store.get(job.id)
+    assert states == [State.FAILED] * 2
+    assert (found.state, found.errors, found.crashes, found.error) == (State.FAILED, 0, 3, json.loads(error))
+    assert [entry["outcome"] for entry in found.attempts] == ["crashed"] * 3
+    totals = (await store.stats()).totals
+    assert (totals["crashed"], totals["failed"], totals.get("retried")) == (3, 1, None)
+
+
+async def test_a_crash_alone_may_wait_for_its_next_run(store: Store) -> None:
+    """While crashes are left, the job is due after the delay, or stands at the front of its lane at once."""
+    job, session = await start(store, max_crashes=9)
+    await store.submit(NewJob(type=TYPE))
+    assert await store.crash(await claim_one(store, session), ERROR) is State.ENQUEUED
+    lease = await claim_one(store, session)
+    assert lease.job.id == job.id
+    assert await store.crash(lease, ERROR, 60.0) is State.SCHEDULED
+    due_ms = (await store.get(job.id)).due_ms
+    assert due_ms is not None
+
+    await store.promote(now=due_ms)
+
+    assert (await claim_one(store, session)).job.id == job.id
+
+
+async def test_suspects_beyond_those_asked_for_hide_nothing(store: Store) -> None:
+    """A claim that may take one suspect takes one, puts the others off, and goes on to the jobs behind them."""
+    session = await store.open_session("node", 15.0)
+    suspects = [NewJob(type=TYPE) for _ in range(3)]
+    await store.submit_many(suspects)
+    for _ in range(2):
+        dead = await store.open_session("dead", 15.0)
+        await store.claim(dead, POOL, 3)
+        await store.reap_session(dead.id, 0)
+    innocents = [NewJob(type=TYPE) for _ in range(2)]
+    await store.submit_many(innocents)
+
+    claimed = (await store.claim(session, POOL, 3, suspects=1)).leases
+
+    (alone,) = [lease.job.id for lease in claimed if lease.job.is_suspect]
+    assert {lease.job.id for lease in claimed} == {alone, *(job.id for job in innocents)}
+    rest = [await store.get(job.id) for job in suspects if job.id != alone]
+    assert [(job.state, job.attempt) for job in rest] == [(State.SCHEDULED, 2)] * 2
+    await store.promote(now=max(job.due_ms or 0 for job in rest))
+    assert len((await store.leases.claim(POOL, 3, waits=False)).leases) == 2  # to HTTP workers they are like any other
 
 
 async def test_budgets_are_apart(store: Store) -> None:

@@ -22,6 +22,7 @@ SETTLINGS: dict[str, Settling] = {
     "complete": lambda store, lease: store.complete(lease, b"1"),
     "retry": lambda store, lease: store.retry(lease, ERROR, 1.0),
     "fail": lambda store, lease: store.fail(lease, ERROR),
+    "crash": lambda store, lease: store.crash(lease, ERROR),
     "release": lambda store, lease: store.release(lease),
     "cancelled": lambda store, lease: store.cancelled(lease),
     "progress": lambda store, lease: store.progress(lease, b"1"),
@@ -37,7 +38,7 @@ async def assert_refused(store: Store, lease: Lease) -> None:
     """Whatever it says with this lease, it is told that it is not the job's, and nothing is changed."""
     before = await dump(store)
     answers = [await settling(store, lease) for settling in SETTLINGS.values()]
-    assert answers == [None] * 5 + [False]
+    assert answers == [None] * 6 + [False]
     assert await store.leases.heartbeat([Beat(lease, progress=b"1")]) == [None]
     assert await store.leases.count_error(lease) is None
     assert [line for line in differences(before, await dump(store)) if not line.startswith("totals")] == []
@@ -94,7 +95,7 @@ async def test_after_cancel_and_release(store: Store) -> None:
 
     answers = [await settling(store, life.lease) for settling in SETTLINGS.values()]
 
-    assert answers == [State.ENQUEUED] * 5 + [False]
+    assert answers == [State.ENQUEUED] * 6 + [False]
     assert differences(before, await dump(store)) == []
     await store.requeue(life.id)
     second = await claim_one(store, life.session)
@@ -110,7 +111,7 @@ async def test_a_settled_run_cannot_be_settled_otherwise(store: Store) -> None:
 
     answers = [await settling(store, lease) for settling in SETTLINGS.values()]
 
-    assert answers == [State.FAILED] * 5 + [False]
+    assert answers == [State.FAILED] * 6 + [False]
     assert differences(before, await dump(store)) == []
 
 

@@ -147,7 +147,7 @@ async def test_follow_ups_are_created_once(store: Store) -> None:
     assert (await store.stats()).totals["submitted"] == 3
 
 
-@pytest.mark.parametrize("outcome", ["retry", "fail", "release", "cancelled"])
+@pytest.mark.parametrize("outcome", ["retry", "fail", "crash", "release", "cancelled"])
 async def test_only_a_completion_creates_follow_ups(store: Store, outcome: str) -> None:
     """A run that was reaped, or that ends in anything but completion, leaves no follow-ups."""
     child = NewJob(type="child")

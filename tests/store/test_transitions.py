@@ -234,6 +234,11 @@ SETTLING: dict[str, Row] = {
         otherwise=None,
         changes=dict.fromkeys(RUNNING, ("failed", State.FAILED)),
     ),
+    "crash alone": Row(
+        lambda store, life: store.crash(life.lease, ERROR),
+        otherwise=None,
+        changes={**dict.fromkeys(HELD, ("enqueued", State.ENQUEUED)), "cancelling": ("cancelled", State.CANCELLED)},
+    ),
     "release": Row(
         lambda store, life: store.release(life.lease),
         otherwise=None,

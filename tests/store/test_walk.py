@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import orjson
 import pytest
 
 from gopher_node.errors import InvalidState, JobNotFound, SessionLost
-from gopher_node.job import Job, Lease, NewJob, Priority, State, Token
+from gopher_node.job import SUSPECT, Job, Lease, NewJob, Priority, State, Token
 from gopher_node.store import Beat, Beaten, JobFilter, Overdue, Pool, Retention, Session, Store
 from tests.store.conftest import OpenStore
 from tests.store.consistency import find_problems
@@ -21,7 +21,7 @@ from tests.store.test_told_twice import Echo
 
 POOLS = [Pool.of(types) for types in (["a"], ["a", "b"], ["b", "c"], ["a", "b", "c"], [])]
 RETENTION = Retention(completed=900, cancelled=600, max_jobs=12)
-OUTCOMES = ("complete", "complete", "retry", "retry", "fail", "release", "cancelled")
+OUTCOMES = ("complete", "complete", "retry", "retry", "fail", "crash", "crash", "release", "cancelled")
 TIMEOUT_S, GRACE_S, LEASE_S = 60.0, 5.0, 15.0
 
 
@@ -94,7 +94,7 @@ class Walk(OperatorSteps):
             due_ms=rng.choice((None, None, None, self.now - 5, self.now + 2000)),
             timeout_ms=rng.choice((None, 5000)),
             max_retries=rng.choice((0, 1, 3)),
-            max_crashes=rng.choice((0, 1, 3)),
+            max_crashes=rng.choice((0, 1, 3, 9)),
             retention_ms=rng.choice((None, None, 10_000)),
             tags=rng.choice(((), ("red",), ("red", "blue"))),
             callback_url=rng.choice(("", "", "", "https://example.org")),
@@ -111,13 +111,18 @@ class Walk(OperatorSteps):
         session, _ = chosen
         pool, limit = self.rng.choice(POOLS), self.rng.choice((1, 2, 8))
         limits = {type: self.rng.choice((0, 1, 2)) for type in TYPES if self.rng.random() < 0.2}
-        expected = self.model.servable(pool.types, limits, limit)
+        suspects = self.rng.choice((None, 0, 1))
 
         claimed = await self.store.claim(
-            session, pool, limit, timeout=TIMEOUT_S, grace=GRACE_S, limits=limits, now=self.now
+            session, pool, limit, timeout=TIMEOUT_S, grace=GRACE_S, limits=limits, suspects=suspects, now=self.now
         )
 
-        assert len(claimed.leases) == expected
+        got = sum(lease.job.is_suspect for lease in claimed.leases)
+        for life in await self.put_off(pool.types):
+            assert got == suspects
+            self.model.put_off(life)
+        assert suspects is None or got <= suspects
+        assert len(claimed.leases) == self.model.servable(pool.types, limits, limit)
         for lease in claimed.leases:
             default_ms, grace_ms = round((TIMEOUT_S + GRACE_S) * 1000), round(GRACE_S * 1000)
             life = self.model.claim(lease.job.id, session.id, lease.nonce, default_ms, grace_ms)
@@ -130,6 +135,14 @@ class Walk(OperatorSteps):
             )
             assert (lease.job.errors, lease.job.crashes) == (life.errors, life.crashes)
             self.leases.append((lease.job.id, lease.job.attempt, lease.nonce))
+
+    async def put_off(self, types: Sequence[str]) -> list[Life]:
+        """The suspects that a claim has just found too many."""
+        waiting = [life for life in self.model.in_state(State.ENQUEUED) if life.crashes >= SUSPECT]
+        states = [(await self.store.get(life.job.id)).state for life in waiting]
+        found = [life for life, state in zip(waiting, states, strict=True) if state is State.SCHEDULED]
+        assert all(life.job.type in types for life in found)
+        return found
 
     async def lease(self) -> None:
         pool, limit = self.rng.choice(POOLS), self.rng.choice((1, 2, 8))

@@ -33,6 +33,7 @@ class Bench:
     url: str
     folder: Path
     registry: Registry = field(default_factory=Registry)
+    handlers: list[str] = field(default_factory=list[str])
     events: Recorder = field(default_factory=lambda: Recorder(NODE))
     traces: Traces | None = None
     running: dict[Worker, tuple[asyncio.Task[None], asyncio.Event]] = field(
@@ -41,7 +42,8 @@ class Bench:
 
     def settings(self, **worker: Any) -> Settings:
         quick = {"retry_base": 0.0, "shutdown_timeout": 5.0, "cancel_grace": 5.0}
-        return Settings(data_dir=self.folder, worker={**quick, **worker})  # pyright: ignore[reportArgumentType]
+        options: dict[str, Any] = {"handlers": self.handlers, "worker": {**quick, **worker}}
+        return Settings(data_dir=self.folder, **options)  # pyright: ignore[reportArgumentType]
 
     def build(self, *, store: Store | None = None, patience: Patience | None = None, **worker: Any) -> Worker:
         return Worker(

@@ -251,19 +251,22 @@ async def test_nothing_that_a_handler_raises_ends_the_node(bench: Bench, mode: s
     await bench.stop(worker)
 
 
-async def test_process_that_ends_is_an_error_of_its_job(bench: Bench) -> None:
-    """A child that is killed costs its job an attempt and nobody else anything; sys.exit() does not even end it."""
+async def test_process_that_ends_is_a_crash_of_its_job(bench: Bench) -> None:
+    """A child that is killed costs its job a crash and nobody else anything; sys.exit() does not even end it."""
     bench.registry.handler("die", run="process")(in_process.die)
+    bench.registry.handler("die-once", run="process", retry=RetryPolicy(never=["process-died"]))(in_process.die)
     bench.registry.handler("leave", run="process")(in_process.leave)
     bench.registry.handler("double", run="process")(in_process.double)
     bench.start()
 
-    died = await bench.run("die", max_retries=0)
+    died = await bench.run("die", max_retries=0, max_crashes=1)
+    never = await bench.run("die-once")
     left = await bench.run("leave", max_retries=0)
     fine = await bench.run("double", {"n": 1})
 
-    assert error_of(died)["code"] == "process-died"
+    assert (died.state, died.errors, died.crashes, error_of(died)["code"]) == (State.FAILED, 0, 1, "process-died")
     assert "signal 9" in error_of(died)["message"]
+    assert (never.state, error_of(never)["code"]) == (State.FAILED, "process-died")
     assert (error_of(left)["code"], error_of(left)["type"]) == ("exception", "SystemExit")
     assert State.COMPLETED is fine.state
 

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- claim(session, claim, pool, limit, nonces, weights…, timeout, lease…, types…): moves up to `limit` waiting jobs of the
--- pool's types into `processing`, held by the session, or each under a lease of its own: an HTTP claim.
+-- claim(session, claim, pool, limit, nonces, weights…, timeout, lease…, suspects, types…): moves up to `limit` waiting jobs
+-- of the pool's types into `processing`, held by the session, or each under a lease of its own: an HTTP claim.
 --   ARGV[2] session; ARGV[3] id of this claim: told again, the session's last claim is answered again. Ids
 --     that are numbers rise: one below the last comes late, when its sender no longer listens, and takes nothing
 --   ARGV[4] pool; ARGV[5] limit; ARGV[6] nonces, 16 characters a job
@@ -8,7 +8,9 @@
 --   ARGV[11] ms from claim to hard deadline for types not named below; ARGV[12] ms beyond a job's own timeout
 --   ARGV[13..16] '' four times; for an HTTP claim: ms of the lease, who works, '1' if it will wait when it gets nothing,
 --     ms for which it is remembered although nobody can repeat it but who told it
---   ARGV[17] number of types named; then for each: type, free slots or '', ms to hard deadline or ''
+--   ARGV[17] how many crash suspects may be among them, for each needs a process of its own; '' if that is no matter
+--   ARGV[18] number of types named; then for each: type, free slots or '', ms to hard deadline or ''
+-- A suspect beyond that is put off for a second: it stands at the front of its lane, and must not hide what is behind it.
 -- An HTTP claim needs no session: it is one. Once it has got jobs, it gets no others, but those that it still holds again;
 -- while it has got none, it may be told again with a new ARGV[3]. One with a key of its caller's, `http-key-…`, may be
 -- repeated from anywhere as long as its jobs run: renew_leases.lua goes on where this leaves off.
@@ -83,20 +85,32 @@ next_turn()
 if call('ZADD', P .. 'pools', 'XX', 'CH', string.format('%.10f', turn), pool) == 0 then return {'no-pool'} end
 
 local free, deadlines = {}, {}
-for i = 18, 17 + 3 * tonumber(ARGV[17]), 3 do
+for i = 19, 18 + 3 * tonumber(ARGV[18]), 3 do
   free[ARGV[i]] = tonumber(ARGV[i + 1])
   deadlines[ARGV[i]] = tonumber(ARGV[i + 2])
 end
 
 local batch, leases = {}, {}
 
+local SUSPECT_REST = 1000
+local suspects = tonumber(ARGV[17])
+local function put_off(id, kind, priority, watched)
+  call('HSET', P .. 'job:' .. id, 'state', 'scheduled', 'due', now + SUSPECT_REST)
+  call('ZADD', P .. 'due', now + SUSPECT_REST, id)
+  count('enqueued', priority, kind, -1)
+  count('scheduled', priority, kind, 1)
+  tell_followers(id, watched)
+end
+
 local function take(id, kind, priority, group)
   local key = P .. 'job:' .. id
   local job = call('HMGET', key, unpack(FIELDS))
-  if job[12] then
-    if parts.unique.has_expired(id) then return parts.unique.put_aside(id, kind, priority) end
-    parts.unique.starts(id, kind, job[12])
+  if job[12] and parts.unique.has_expired(id) then return parts.unique.put_aside(id, kind, priority) end
+  if suspects and job[10] and tonumber(job[10]) >= SUSPECT then
+    if suspects < 1 then return put_off(id, kind, priority, job[11]) end
+    suspects = suspects - 1
   end
+  if job[12] then parts.unique.starts(id, kind, job[12]) end
   local attempt = (job[3] or 0) + 1
   local nonce = string.sub(nonces, #batch * 16 + 1, #batch * 16 + 16)
   local allowed = job[6] and job[6] + grace or deadlines[kind] or default_deadline
@@ -162,7 +176,7 @@ local function serve(priority, kind, most)
       local had = #batch
       for i = 1, #popped, 2 do take(popped[i], kind, priority, group) end
       taken = taken + #batch - had
-      looks = looks - (#popped / 2 - (#batch - had)) -- those that have expired
+      looks = looks - (#popped / 2 - (#batch - had)) -- those that have expired, or are put off
       if bounds then parts.flow.used(bounds, kind, batch, had + 1, place) end
       if #popped < 2 * asked or call('EXISTS', lane) == 0 then
         leave_turns(priority, kind, group)

@@ -118,6 +118,7 @@ local FRONT = -4e15           -- places from here on come before all that seq gi
 local TYPES_COUNTED = 1000    -- types that have totals of their own
 local TURN = 1 / 1024         -- the smallest step between two turns of one millisecond
 local PARKED = 9e15           -- the score of what waits for no time
+local SUSPECT = 2             -- a job that was present at so many crashes runs alone
 local NEW_JOB_FIELDS = 14     -- of a new job, as storing.lua takes them
 
 local now = tonumber(ARGV[1])

@@ -6,10 +6,11 @@
 local ids = call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, tonumber(ARGV[2]))
 for _, id in ipairs(ids) do
   local key = P .. 'job:' .. id
-  local job = call('HMGET', key, 'type', 'priority', 'group', 'watched')
+  local job = call('HMGET', key, 'type', 'priority', 'group', 'watched', 'crashes')
   call('HSET', key, 'state', 'enqueued')
   count('scheduled', job[2], job[1], -1)
-  enqueue(id, job[1], job[2], job[3] or '')
+  -- A suspect, which claims put off while there is no process for it, keeps its place at the front.
+  enqueue(id, job[1], job[2], job[3] or '', (tonumber(job[5] or nil) or 0) >= SUSPECT)
   tell_followers(id, job[4])
 end
 if ids[1] then call('ZREM', P .. 'due', unpack(ids)) end

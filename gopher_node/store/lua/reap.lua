@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- reap('session', session, renewals, limit) | reap('overdue', n, (id, nonce, end)…): takes jobs back from a holder that
--- is gone. Each take counts as a crash; a job with no crashes left fails, any other goes to the front of its lane.
+-- is gone. Each take counts as a crash; a job with no crashes left fails, any other goes to the front of its lane. From its
+-- second crash on it is a suspect: a node runs it in a process of its own, whose death is told to settle.lua.
 -- The caller judged, by its own clock, that the session stood still at `renewals`, or that these leases are past their
 -- end. A session that has been renewed since, and a lease that is no longer the job's or ends later, keep what they hold.
 -- An HTTP lease without a single heartbeat is a release as long as that does not go on: `max_crashes` times in a row.

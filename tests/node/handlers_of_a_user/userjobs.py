@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 
 from pydantic import BaseModel
 
@@ -42,6 +43,13 @@ async def gated(ctx: JobContext, port: int) -> int:
     """Report, and run on until the gate is opened."""
     await tell(port, ctx.job_id, gated=True)
     return ctx.attempt
+
+
+@handler("pill")
+async def pill(ctx: JobContext, port: int) -> None:
+    """Report, and take the process along."""
+    await tell(port, ctx.job_id)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @handler("flaky", max_retries=5)
