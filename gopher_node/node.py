@@ -93,6 +93,7 @@ class Node:
         configure_logging(settings.log.level, settings.log.format, node_id=self.id, traced=self._traced)
         self.role = settings.role
         self._stopping = asyncio.Event()
+        self._stopping_now = asyncio.Event()
         self._registry = handlers
         self._events = Events(self.id, job_lines=settings.log.jobs)
         self._worker: Worker | None = None
@@ -197,6 +198,7 @@ class Node:
             )
             await self._stopping.wait()
             log.info("node.stopping", grace=settings.worker.shutdown_timeout)
+            await self._let_balancers_see()
             api.drain()
             # The worker heeds the same signal; until it has drained, the scheduler goes on.
             if "worker" in self._parts:
@@ -313,9 +315,16 @@ class Node:
             pause = min(pause * 2, 2.0)
         return False
 
+    async def _let_balancers_see(self) -> None:
+        """Unready by now, the node answers as before until it gets no more requests, or is told to stop at once."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.server.shutdown_delay):
+                await self._stopping_now.wait()
+
     def _on_signal(self, number: signal.Signals) -> None:
         if self._stopping.is_set():
             log.warning("node.stopping_now", signal=signal.Signals(number).name)
+            self._stopping_now.set()
             if self._worker is not None:
                 self._worker.release_now()
         self._stopping.set()

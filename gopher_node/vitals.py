@@ -51,7 +51,7 @@ class Vitals:
         self.clients: Callable[[], int] = lambda: 0
         self.utilisation: Callable[[], float] = lambda: 0.0
         self._watch = watch
-        self._stopping = stopping
+        self._told_to_stop = stopping
         self._began = time.monotonic()
         self._looked = -LOOK_EVERY
         self._found: str | None = None
@@ -60,9 +60,13 @@ class Vitals:
     def uptime(self) -> float:
         return time.monotonic() - self._began
 
+    @property
+    def stopping(self) -> bool:
+        return self._told_to_stop()
+
     def dead_part(self) -> str | None:
         for name, task in self.parts.items():
-            if task.done() and not self._stopping():
+            if task.done() and not self.stopping:
                 return f"The {name} has ended. Restart the node; its log says why."
         return None
 

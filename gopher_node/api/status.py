@@ -25,6 +25,11 @@ class NodeStatus(Protocol):
         """Whether the store has been reached and every part begun, once; it stays so."""
         ...
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the node has been told to stop. It may still take requests for a while."""
+        ...
+
     def dead_part(self) -> str | None:
         """A part has ended although nobody stopped it; only a restart mends that."""
         ...

@@ -46,6 +46,9 @@ class ServerSettings(Section):
     write_timeout: Annotated[float, kinds.seconds(0.01, 3600)] = setting(
         10.0, "How long a client may take to accept an answer before it is cut off."
     )
+    shutdown_delay: Annotated[float, kinds.seconds(0, 3600)] = setting(
+        0.0, "How long a node that is to stop still takes requests, so that balancers have seen that it is unready."
+    )
     tls_cert: kinds.OptionalLocation = setting(
         None, "The certificate (PEM, with its chain) to serve HTTPS with; renewed files are picked up within a minute."
     )

@@ -28,6 +28,7 @@ class Status:
     id: str = "node-1"
     uptime: float = 12.5
     started: bool = True
+    stopping: bool = False
     dead: str | None = None
     wedged: str | None = None
     slow: str | None = None

@@ -653,7 +653,7 @@ class TestStatistics:
         assert (nameless.claimed, nameless.active) == (1, 1)
         assert crane.last_seen_ms > 0
         assert api.events.counts["claimed"] == 6
-        assert api.events.types["unserved"].outcomes == {"completed": 1, "error": 1, "released": 1}
+        assert api.events.measures.types["unserved"].ended == {"completed": 1, "retried": 1, "released": 1}
         assert other["job"]["attempt"] == 1
 
     async def test_lease_that_has_ended_is_not_active(self, api: Api) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -84,3 +85,17 @@ async def test_roles_on_a_shared_store(valkey_url: str, store: Store, tmp_path: 
     async with running("--role=api", **shared) as api, running(f"--data-dir={tmp_path}") as alone:
         for node in (api, alone):
             assert "node.alone" not in [line["msg"] for line in node.log]
+
+
+async def test_balancers_see_that_a_node_stops(valkey_url: str, store: Store) -> None:
+    """For as long as it is told to, a node that stops is unready and takes jobs nevertheless; but not if in a hurry."""
+    shared = {"REDIS_URL": valkey_url, "GOPHER_NAMESPACE": store.namespace}
+    async with running("--role=api", **shared, SERVER_SHUTDOWN_DELAY="10m") as node:
+        node.kill(signal.SIGTERM)
+        await node.logged(lambda line: line["msg"] == "node.stopping")
+        status, told = await node.request("GET", "/readyz")
+        assert (status, told["status"]) == (503, "unready")
+        assert "shutting down" in told["checks"]["accepting"]
+        await node.submit("default")
+        node.kill(signal.SIGTERM)
+        assert await node.wait(20) == 0

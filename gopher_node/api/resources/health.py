@@ -92,7 +92,7 @@ def _look(parts: Parts, probe: str | None = None) -> dict[str, str]:
 def _accepting(parts: Parts) -> dict[str, str]:
     return {
         "accepting": "The node is shutting down. Send work to another one, or start it again."
-        if parts.draining.is_set()
+        if parts.status.stopping or parts.draining.is_set()
         else OK
     }
 
