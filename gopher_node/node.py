@@ -26,7 +26,7 @@ from gopher_node.settings import Settings
 from gopher_node.store import Connections, Retention, Store
 from gopher_node.store.embedded import EmbeddedValkey
 from gopher_node.telemetry import Events, configure_logging, get_logger
-from gopher_node.telemetry.loop_watch import LoopWatch
+from gopher_node.telemetry.loop_watch import LATE, LoopWatch
 from gopher_node.telemetry.traces import Traces, open_traces
 from gopher_node.vitals import Vitals
 from gopher_node.worker import Worker
@@ -98,6 +98,7 @@ class Node:
         self._events = Events(self.id, job_lines=settings.log.jobs)
         self._worker: Worker | None = None
         self._watch = LoopWatch(self._name_of, self._events.loop_blocked, self._events.loop_late)
+        self._events.held_up = self._was_held_up
         self.vitals = Vitals(self.id, self._watch, self._stopping.is_set)
         self._parts = self.vitals.parts
 
@@ -328,6 +329,9 @@ class Node:
             if self._worker is not None:
                 self._worker.release_now()
         self._stopping.set()
+
+    def _was_held_up(self) -> bool:
+        return self._watch.stood_still(time.monotonic() - 1.0) > LATE
 
     def _name_of(self, task: asyncio.Task[Any]) -> str | None:
         """What a task runs for others: a job's type, or a request's method and route. Asked from another thread."""

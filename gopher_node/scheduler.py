@@ -235,7 +235,7 @@ class Scheduler:
         survey = await self._store.survey(BATCH, self._reaper.ahead_ms, self._passed)
         dead, overdue = self._reaper.judge(survey)
         for session, renewals in dead.items():
-            await self._take_back(session, renewals)
+            await self._take_back(session, renewals, survey.sessions[session].node)
         taken = await self._store.reap_overdue(overdue) if overdue else 0
         if taken:
             self._events.reaped(taken)
@@ -253,11 +253,11 @@ class Scheduler:
         survey = await self._store.survey(BATCH)
         for session, pulse in survey.sessions.items():
             if not is_alive(pulse.node):
-                await self._take_back(session, pulse.renewals)
+                await self._take_back(session, pulse.renewals, pulse.node)
 
-    async def _take_back(self, session: str, renewals: int) -> None:
+    async def _take_back(self, session: str, renewals: int, node: str) -> None:
         taken = await self._store.reap_session(session, renewals)
-        self._events.reaped(taken)
+        self._events.reaped(taken, node)
 
     async def tick(self, *, now: int | None = None) -> None:
         """

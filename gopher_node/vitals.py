@@ -92,12 +92,14 @@ class Vitals:
         if self.embedded is not None and not self.embedded.healthy:
             return self._no_server(self.embedded)
         if self.scheduler is None or self.connections is None:
-            return f"The store has not been reached yet{self._why()}. See that its server runs and REDIS_URL is right."
+            look = self._where_to_look("runs and REDIS_URL is right")
+            return f"The store has not been reached yet{self._why()}. {look}."
         silence = self._heard(self.connections.outage.silence)
         if silence > SILENT or self.connections.outage.lasts:
             return (
-                f"The store has not answered for {silence:.0f} s{self._why()}. See that its server runs and can be "
-                "reached at REDIS_URL; the node goes on by itself when it is back."
+                f"The store has not answered for {silence:.0f} s{self._why()}. "
+                f"{self._where_to_look('runs and can be reached at REDIS_URL')}; the node goes on by itself when it is "
+                "back."
             )
         refusal = self.connections.outage.refusal(REFUSING)
         if isinstance(refusal, StoreReadOnly):
@@ -142,6 +144,8 @@ class Vitals:
                 f"The worker has not claimed anything {silence:.0f} s after its start. See whether a start-up hook "
                 "does not return, or the store does not answer it."
             )
+        if self.connections is not None and self.store_failure() is not None:
+            return None  # That says it, and no restart of the node would help.
         return (
             f"The worker has free slots, but no claim of its was answered for {silence:.0f} s, so jobs wait. See "
             "whether the store is slow or the node overloaded; restart the node if it stays so."
@@ -194,6 +198,11 @@ class Vitals:
     def _heard(self, silence: float) -> float:
         """How much of a silence, until now, the loop was there to hear."""
         return silence - self._watch.stood_still(time.monotonic() - silence)
+
+    def _where_to_look(self, shared: str) -> str:
+        if self.embedded is None:
+            return f"See that its server {shared}"
+        return f"It is the server of {self.embedded.data_dir}: see {self.embedded.log_path} and the machine's disk"
 
     def _why(self) -> str:
         reason = self.connections.outage.reason if self.connections is not None else None

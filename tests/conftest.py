@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import os
 import shutil
 import signal
@@ -15,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import redis.utils
 import uvloop
 
 from gopher_node.store import Connections, Store
@@ -24,6 +27,14 @@ from tests import watchdog
 
 def pytest_configure(config: pytest.Config) -> None:
     watchdog.install(config)
+    # Each new connection would read anew in the installed package's metadata which version it is.
+    redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and all modules stay until the end: nothing the collector has to look at again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 class Loop(uvloop.Loop):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import aiocron
 import pytest
+from structlog.testing import capture_logs
 
 from gopher_node.errors import StoreUnavailable
 from gopher_node.job import JobOptions, NewJob, State
@@ -194,7 +195,7 @@ class Bell(Events):
     def recurred(self, name: str, type: str, outcome: str, missed: int) -> None:
         self.fired.set()
 
-    def reaped(self, count: int) -> None:
+    def reaped(self, count: int, node: str | None = None) -> None:
         self.lost.set()
 
     def store_up(self) -> None:
@@ -363,15 +364,17 @@ async def test_a_silent_http_workers_job_runs_again(store: Store) -> None:
 
 
 async def test_orphans_are_reaped_at_once(store: Store) -> None:
-    """After a restart the sessions of nodes that are known to be gone need not run out."""
+    """After a restart the sessions of nodes that are known to be gone need not run out; the log names these."""
     session = await store.open_session("gone", 3600)
     other = await store.open_session("alive", 3600)
     jobs = [await store.submit(NewJob(type=type)) for type in ("a", "b")]
     await store.claim(session, Pool.of(["a"]), 1)
     await store.claim(other, Pool.of(["b"]), 1)
 
-    await Scheduler(store, Events()).reap_orphans(lambda node: node == "alive")
+    with capture_logs() as lines:
+        await Scheduler(store, Events()).reap_orphans(lambda node: node == "alive")
 
+    assert [(line["event"], line["count"], line["node"]) for line in lines] == [("jobs.reaped", 1, "gone")]
     assert [(await store.get(job.id)).state for job in jobs] == [State.ENQUEUED, State.PROCESSING]
 
 

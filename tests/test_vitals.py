@@ -101,11 +101,16 @@ async def test_a_node_that_was_held_up_does_not_blame_the_store(valkey_url: str)
         vitals.connections.outage._answered_at -= 6.0
         vitals.worker = Working(quiet=6.0)  # type: ignore[assignment]
         assert vitals.store_failure() is not None
-        assert vitals.deaf_worker() is not None
+        assert vitals.deaf_worker() is None, "it would advise a restart, which does not bring the store back"
 
         vitals._watch._stalls.append(Stall(time.monotonic() - 0.01, 5.9, "crunch"))
 
         assert vitals.store_failure() is None
+        assert vitals.deaf_worker() is None
+        vitals._watch._stalls.clear()
+        vitals.connections.outage.answered()
+        assert vitals.deaf_worker() is not None
+        vitals._watch._stalls.append(Stall(time.monotonic() - 0.01, 5.9, "crunch"))
         assert vitals.deaf_worker() is None
         slow = vitals.slow_loop()
         assert slow is not None
@@ -184,3 +189,8 @@ async def test_an_embedded_server_that_has_ended(tmp_path: Any) -> None:
 
     Embedded.owner = False
     assert "Start a node there" in (vitals.store_failure() or "")
+
+    Embedded.healthy = True  # but it does not answer, and has no address that anybody could have got wrong
+    failure = vitals.store_failure() or ""
+    assert "/data/valkey.log" in failure
+    assert "REDIS_URL" not in failure

@@ -40,6 +40,9 @@ POSSIBLE = sys.platform == "linux" and hasattr(socket, "send_fds")
 PATIENCE = 50.0
 """Seconds that the server may take to start, to answer or to end. No test has as many."""
 
+CHILD = "--child"
+"""In place of arguments: not the program is wanted, but a process that runs handlers."""
+
 LENGTH = 4
 """Bytes that give the length of the request which follows them."""
 
@@ -121,6 +124,11 @@ async def start_async(
     pipe = open(ours, "rb", 0)  # noqa: ASYNC230, SIM115 – it is closed with the transport
     await asyncio.get_running_loop().connect_read_pipe(lambda: Reading(lines), pipe)
     return process, lines
+
+
+def start_child(pipe: int, *, cwd: Path) -> WarmProcess:
+    """A process that runs handlers, and that reads from this descriptor and writes to it."""
+    return _start([CHILD], os.environ, cwd, [pipe, pipe, 2])
 
 
 def possible(environment: Mapping[str, str]) -> bool:
@@ -320,4 +328,8 @@ def _stream(descriptor: int, like: io.TextIOWrapper) -> io.TextIOWrapper:
 if __name__ == "__main__":
     _preload()
     sys.argv[1:] = _serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module("gopher_node.cli", run_name="__main__", alter_sys=True)
+    if sys.argv[1:] == [CHILD]:
+        sys.argv[:] = ["-c", str(os.getppid())]
+        importlib.import_module("gopher_node.worker.child").main()
+    else:
+        runpy.run_module("gopher_node.cli", run_name="__main__", alter_sys=True)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from gopher_node.api.access.auth import ACCESS, ACT, FACTS, LIMIT, address_of, key_of
-from gopher_node.api.answers.problems import HEADERS, Problem, answer, problem_of
+from gopher_node.api.answers.problems import HEADERS, LISTED, Problem, answer, problem_of
 from gopher_node.api.parts import PARTS
 from gopher_node.telemetry import get_logger
 
@@ -20,6 +20,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = get_logger("gopher_node.api")
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("REQUEST_ID", str)
+
+WORKS = "This is a worker node, which answers only probes and /metrics. Ask a node with the role api or all."
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Those that are measured by their names. Clients may make up others."""
@@ -78,6 +80,9 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
 def explain(request: web.Request, error: Exception) -> Problem:
     """The problem that this exception is. One that nobody foresaw is logged, for the answer says nothing of it."""
     problem = problem_of(error)
+    if request.app[PARTS].settings.role == "worker":
+        # It has no /docs either.
+        problem.detail = problem.detail.replace(LISTED, WORKS)
     if problem.name == "internal":
         log.error(
             "http.failed",

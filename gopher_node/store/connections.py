@@ -224,7 +224,7 @@ def _refusal(error: ResponseError) -> StoreError:
 
 
 def _sentence(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    return str(error) or ("it took too long" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
 class ServerRefusal(StoreError):

@@ -183,7 +183,7 @@ class EmbeddedValkey:
                 f"{self._binary} ended as soon as it was started. Its log, {self.log_path}, ends:\n"
                 + _last_lines(self.log_path, log_start)
             )
-        self._report("started", socket=str(self.socket_path), seconds=time.monotonic() - began)
+        self._report("started", socket=str(self.socket_path), seconds=round(time.monotonic() - began, 3))
 
     async def _spawn(self, server_lock: int) -> asyncio.subprocess.Process:
         read_end, self._leash = os.pipe()

@@ -127,6 +127,8 @@ async def check_channels(connections: Connections, prefix: str) -> None:
             await connection.send_command("SUBSCRIBE", channel)
             await connection.read_response(disconnect_on_error=False, push_request=True)
     except (UnusableStore, NoPermissionError) as error:
+        if not isinstance(error, NoPermissionError) and not isinstance(error.__cause__, NoPermissionError):
+            raise  # a wrong password, and no right that could be granted
         raise UnusableStore(
             f"The store's user may not {right} on the channels {prefix}*: {error} "
             f"Grant it (ACL SETUSER <user> +{right} &{prefix}*)."

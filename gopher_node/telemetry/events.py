@@ -6,10 +6,12 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from typing import Literal
 
 from gopher_node.job import Job, JobError, State
 from gopher_node.telemetry.logs import get_logger
+from gopher_node.telemetry.loop_watch import LATE
 from gopher_node.telemetry.measures import Measures
 
 JOB_LINES_PER_SECOND = 1000
@@ -63,6 +65,8 @@ class Events:
         self._other_lines = _Budget()
         self._down_since: float | None = None
         self._unknown: set[str] = set()  # names of recurring jobs
+        self.held_up: Callable[[], bool] = lambda: False
+        """Whether the loop stood still just now, so that what took too long need not be the fault of another."""
 
     def submitted(self, types: Iterable[str]) -> None:
         """New jobs of these types were stored here: one for each time that a type is named."""
@@ -135,11 +139,11 @@ class Events:
             self._unknown.add(name)
             self._log.error("recurring.unknown", name=name, error=error)
 
-    def reaped(self, count: int) -> None:
-        """Jobs were taken back from workers that fell silent or overran their hard deadline."""
+    def reaped(self, count: int, node: str | None = None) -> None:
+        """Jobs were taken back from a node that fell silent, or else from runs that overran their deadline or lease."""
         self.counts["reaped"] += count
         if count:
-            self._log.warning("jobs.reaped", count=count)
+            self._log.warning("jobs.reaped", count=count, **({"node": node} if node else {}))
 
     def session_lost(self) -> None:
         """Others hold this node for dead, so its running jobs are no longer its own."""
@@ -149,6 +153,8 @@ class Events:
     def store_down(self, error: BaseException) -> None:
         """May be told at every failed attempt; only the first of an outage is logged."""
         self.counts["store_errors"] += 1
+        if isinstance(error.__cause__, TimeoutError) and self.held_up():
+            return  # A store that is away will be told of at the next try.
         if self._down_since is None:
             self._down_since = self._clock()
             self._log.error("store.down", error=error)
@@ -163,15 +169,22 @@ class Events:
         return self._down_since is not None
 
     def loop_blocked(self, seconds: float, culprit: str | None) -> None:
-        """The event loop stood still; `culprit` is the job type, or method and route, that seems to be the cause."""
-        self.counts["loop_blocked"] += 1
+        """
+        The event loop stood still; `culprit` is the job type, or method and route, that seems to be the cause.
+
+        A long block is told twice, while it lasts and when it is over, so `loop_late` counts.
+        """
         # No type has a space.
         about = "route" if culprit is not None and " " in culprit else "job_type"
-        self._log.warning("loop.blocked", duration=round(seconds, 3), **{about: culprit})
+        self._log.warning("loop.blocked", duration=round(seconds, 3), **({about: culprit} if culprit else {}))
 
     def loop_late(self, seconds: float) -> None:
         """By so much the event loop was late. Told ten times a second."""
         self.measures.loop_lag.observe(max(0.0, seconds))
+        self.counts["loop_blocked"] += seconds > LATE
+        # The last job of a burst may be the last for hours, and what it left out is to be told before.
+        self._tell_left_out(self._completed_lines)
+        self._tell_left_out(self._other_lines)
 
     def slot_stuck(self, job_type: str) -> None:
         """A run was settled, but its handler ignores the cancel and still occupies a slot."""
@@ -190,10 +203,14 @@ class Events:
         if self._job_lines != "sampled":
             return self._job_lines == "all"
         budget = self._completed_lines if state is State.COMPLETED else self._other_lines
+        self._tell_left_out(budget)
+        return budget.spend()
+
+    def _tell_left_out(self, budget: _Budget) -> None:
         left_out = budget.begin(int(self._clock()))
         if left_out:
-            self._log.info("jobs.sampled", left_out=left_out, one_in=SAMPLED_ONE_IN)
-        return budget.spend()
+            # Apart from the run in whose end it happens to be noticed, or the line would bear its id and trace.
+            Context().run(self._log.info, "jobs.sampled", left_out=left_out, one_in=SAMPLED_ONE_IN)
 
     def _log_end(self, job: Job, state: State, outcome: str, seconds: float, error: JobError | None) -> None:
         facts = {**self._of(job), "state": state.value, "outcome": outcome, "duration": round(seconds, 6)}

@@ -29,9 +29,12 @@ _PARTS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     # Our own: of a key its id, and of a lease its job and attempt, are no secrets.
     ("gn_", re.compile(r"(gn_[0-9a-f]{12}_)[0-9a-f]{64}"), rf"\1{HIDDEN}"),
     ("leases/", re.compile(r"(leases/[^\s/?\"'\\]{1,200}?\.[1-9]\d{0,14}\.)[0-9a-f]{16}"), rf"\1{HIDDEN}"),
-    # Pydantic's errors show what they were given, which is a payload or a part of one.
-    ("input_value=", re.compile(r"input_value=.*?, input_type="), f"input_value={HIDDEN}, input_type="),
 )
+
+# Pydantic's errors show what they were given, which is a payload or a part of one.
+_GIVEN, _BEHIND = "input_value=", ", input_type="
+_STRING = re.compile(r'(?:[^"\\]|\\.)*', re.DOTALL)
+"""The rest of a string in JSON."""
 
 
 def hide_in_text(line: str) -> str:
@@ -39,7 +42,22 @@ def hide_in_text(line: str) -> str:
     for sign, pattern, instead in _PARTS:
         if sign in line:
             line = pattern.sub(instead, line)
-    return line
+    return _hide_given(line) if _GIVEN in line else line
+
+
+def _hide_given(line: str) -> str:
+    # By hand: a pattern would look through the rest of the line for each of many that have no end.
+    pieces: list[str] = []
+    at, has_end = 0, True
+    while (begin := line.find(_GIVEN, at)) >= 0:
+        begin += len(_GIVEN)
+        end = line.find(_BEHIND, begin) if has_end else -1
+        if end < 0:  # its message was cut off
+            has_end, rest = False, _STRING.match(line, begin)
+            end = rest.end() if rest else len(line)
+        pieces += (line[at:begin], HIDDEN)
+        at = end
+    return "".join((*pieces, line[at:]))
 
 
 def hide_values(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Latency:
         Seconds that the part `q` of all stayed within, or None of nothing.
 
         Inside a bucket the values count as spread evenly (as Prometheus' histogram_quantile has it), so it is off by a
-        bucket's width at most: half of the value. What lies beyond the last bound counts as that bound.
+        bucket's width at most: two thirds of the value. What lies beyond the last bound counts as that bound.
         """
         total = self.count
         if not total:

@@ -172,6 +172,9 @@ def read(requests: BinaryIO) -> bytes:
 def main() -> None:
     """Its argument is the parent's process id."""
     _end_with_parent(int(sys.argv[1]))
+    # A service manager's SIGTERM may reach all processes; it is the node that gives runs their grace. Not ignored, for
+    # programs that a handler starts would inherit that.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     requests, answers = _take_over_pipes()
     setup: Setup = pickle.loads(read(requests))
     sys.path[:] = setup.path

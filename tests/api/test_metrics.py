@@ -66,6 +66,12 @@ async def test_openmetrics_and_gzip(api):
     assert b"gopher_build_info" in gzip.decompress(zipped.body)
 
 
+async def test_a_node_that_goes_on_does_not_look_restarted(api):
+    """Its start stays the same to the last digit, for alerts count the changes."""
+    starts = {(await scrape(api))["gopher_node_start_time_seconds",] for _ in range(3)}
+    assert len(starts) == 1
+
+
 async def test_it_needs_the_scope_read(serve):
     """With keys in force a scrape shows one with the scope read; a key for something else is not enough."""
     other = "o" * 32

@@ -270,6 +270,21 @@ async def test_runs_over_http_are_told_apart(api: Api) -> None:
     assert api.server.ended_over_http() == {"completed": 1}
 
 
+async def test_a_run_counts_at_the_node_where_it_ends(serve: Callable[..., Awaitable[Api]]) -> None:
+    """Behind a balancer each request may go to another node: the run is measured all the same, and once."""
+    here, there = await serve(), await serve()
+    for _ in range(2):
+        await here.submit()
+    done, broken = await claim(here, "ann")
+    for _ in range(2):
+        await there.post(f"/api/v1/leases/{done}/complete")
+        await there.post(f"/api/v1/leases/{broken}/fail", {"error": "No.", "retryable": False})
+
+    measured = there.events.measures.types["unserved"]
+    assert (measured.ended, measured.run.count) == ({"completed": 1, "failed": 1}, 2)
+    assert there.server.ended_over_http() == {"completed": 1, "failed": 1}
+
+
 def test_rates_are_per_minute() -> None:
     """What was done within the last minute, and how busy the slots were; a short time is no rate yet."""
     clock = iter(range(1000))

@@ -78,6 +78,15 @@ async def test_the_title_fits_any_body(api: Api) -> None:
     assert (answer.problem, answer.json["title"]) == ("unknown-field", "There is a field that does not exist.")
 
 
+async def test_a_worker_node_says_where_to_ask(serve: Any) -> None:
+    api = await serve(role="worker")
+
+    missing = await api.post("/api/v1/jobs", {"type": "mail"})
+    assert missing.problem == "not-found"
+    assert "role api or all" in missing.json["detail"]
+    assert "/docs" not in missing.json["detail"]
+
+
 async def test_wrong_addresses_lead_to_the_documentation(api: Api) -> None:
     missing = await api.get("/api/v1/nothing")
     wrong = await api.call("PUT", "/api/v1/queues")

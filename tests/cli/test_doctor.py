@@ -374,7 +374,6 @@ def test_the_nodes_word_is_taken_where_the_store_is_not_known(visit: Visit, well
 @pytest.mark.parametrize(
     ("environment", "texts"),
     [
-        ({"GOPHER_HANDLERS": "nomod"}, ["names the module nomod"]),
         ({"GOPHER_HANDLERS": "broken_module"}, ["fails when it is imported: RuntimeError: no luck"]),
         ({"GOPHER_HANDLERS": "leaving_module"}, ["ended the process, with the code 3"]),
         ({"SERVER_HOST": "0.0.0.0"}, ["SERVER_HOST=0.0.0.0", "there is no API key", "SERVER_ANONYMOUS=true"]),

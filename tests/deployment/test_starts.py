@@ -16,6 +16,8 @@ from tests.deployment.deployed import KEY, KUBERNETES, Started, documents, healt
 from tests.node.node_process import NodeProcess, running
 
 BEARER = {"Authorization": f"Bearer {KEY}"}
+INTERPRETER = {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
+"""What is not the node's: with it a node could not be started warm."""
 
 
 def test_there_is_time_to_stop() -> None:
@@ -28,8 +30,7 @@ def test_there_is_time_to_stop() -> None:
 
 
 def test_whatever_a_node_is_told_it_knows() -> None:
-    others = {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
-    known = {name for setting in SETTINGS for name in setting.env} | others
+    known = {name for setting in SETTINGS for name in setting.env} | INTERPRETER
 
     for one in starts():
         assert set(one.environment) <= known, one.place
@@ -60,7 +61,9 @@ async def _start(
     """As the file says, but for places, ports and secrets, which are the test's own."""
     first, *flags = one.command
     assert first == "run"
-    environment = {name: value for name, value in one.environment.items() if name not in ("REDIS_PASSWORD",)}
+    environment = {
+        name: value for name, value in one.environment.items() if name not in {"REDIS_PASSWORD", *INTERPRETER}
+    }
     environment |= {"GOPHER_DATA_DIR": str(folder / one.place.replace(" ", "")), "GOPHER_NAMESPACE": namespace}
     environment |= {"GOPHER_API_KEYS": KEY, "REDIS_URL": url}
     return one, await stack.enter_async_context(running(*flags, **environment))

@@ -71,7 +71,7 @@ async def outcomes(node: NodeProcess, ids: list[str]) -> Counter[str]:
 async def test_sigterm_under_load_loses_nothing(tmp_path: Path, conductor: Conductor) -> None:
     """The node drains and ends with 0; its successor finishes what was accepted, and nothing runs twice."""
     async with running(f"--data-dir={tmp_path}", "--handlers=userjobs") as node, loading(node, conductor) as load:
-        await conductor.heard(200)
+        await conductor.heard(80)
         node.kill(signal.SIGTERM)
         code = await node.wait(20)
 
@@ -88,7 +88,7 @@ async def test_sigkill_under_load_loses_nothing(tmp_path: Path, conductor: Condu
     """After a kill and a restart every accepted job ends well, without waiting for the dead node's lease to run out."""
     flags = (f"--data-dir={tmp_path}", "--handlers=userjobs")
     async with running(*flags, WORKER_LEASE="10m") as node, loading(node, conductor) as load:
-        await conductor.heard(200)
+        await conductor.heard(80)
         node.kill(signal.SIGKILL)
         await node.wait()
 
@@ -102,10 +102,10 @@ async def test_store_killed_under_load_comes_back(tmp_path: Path, conductor: Con
     """The embedded store is started again with all that it had acknowledged, and the work goes on."""
     async with running(f"--data-dir={tmp_path}", "--handlers=userjobs") as node:
         async with loading(node, conductor) as load:
-            await conductor.heard(100)
+            await conductor.heard(40)
             kill_store_of(node)
             await node.logged(lambda line: line["msg"] == "embedded.crashed")
-            await conductor.heard(len(conductor.lines) + 200)
+            await conductor.heard(len(conductor.lines) + 80)
         ended = await outcomes(node, load.accepted)
 
     assert ended == Counter(completed=len(load.accepted))
@@ -141,7 +141,7 @@ async def test_roles_share_the_work_and_survive_a_kill(valkey_url: str, namespac
     assert recovered < lease + 1.0
 
 
-@pytest.mark.timeout(150)  # it starts three nodes, and a process for each of six suspects
+@pytest.mark.timeout(150)  # it starts three nodes, and a process for each of three suspects
 async def test_a_pill_takes_no_innocent_along(valkey_url: str, namespace: str, conductor: Conductor) -> None:
     """
     A job that kills its node twice is run alone then, dies alone, and is a dead letter; those that were beside it, and
@@ -151,8 +151,8 @@ async def test_a_pill_takes_no_innocent_along(valkey_url: str, namespace: str, c
     shared = {"REDIS_URL": valkey_url, "GOPHER_NAMESPACE": namespace, "WORKER_LEASE": "1s"}
     payload = {"port": conductor.port}
     async with running(*flags, **shared) as node:
-        beside = [await node.submit("gated", payload) for _ in range(5)]
-        await conductor.heard(5)
+        beside = [await node.submit("gated", payload) for _ in range(2)]
+        await conductor.heard(2)
         # Its answer may go with the node.
         pill = str(uuid.uuid4())
         with contextlib.suppress(aiohttp.ClientError):
@@ -164,7 +164,7 @@ async def test_a_pill_takes_no_innocent_along(valkey_url: str, namespace: str, c
 
     async with running(*flags, **shared) as node:
         await node.logged(lambda line: line["msg"] == "job.alone" and line["job_id"] == pill)
-        later = [await node.submit("gated", payload) for _ in range(15)]
+        later = [await node.submit("gated", payload) for _ in range(5)]
         ended = await node.ended(pill)
         innocents = [await node.ended(job["job_id"]) for job in beside + later]
         assert await node.stop() == 0
@@ -199,6 +199,6 @@ async def test_session_is_renewed_on_a_server_with_a_password(conductor: Conduct
     with server(str(find_binary()), "--requirepass", "s3cr:t/") as url:
         shared = {"REDIS_URL": url, "REDIS_PASSWORD": "s3cr:t/", "REDIS_DB": "2", "WORKER_LEASE": "1s"}
         async with running("--handlers=userjobs", GOPHER_NAMESPACE=namespace, **shared) as node:
-            job = await node.ended((await node.submit("slow", {"port": conductor.port, "seconds": 4}))["job_id"])
+            job = await node.ended((await node.submit("slow", {"port": conductor.port, "seconds": 2.5}))["job_id"])
 
     assert (job["status"], job["attempt"], job["crashes"]) == ("completed", 1, 0)

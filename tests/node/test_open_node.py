@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 
 import pytest
 
+from tests import warm_start
 from tests.node.node_process import HANDLERS, running
 
 pytestmark = pytest.mark.process
@@ -17,14 +17,18 @@ pytestmark = pytest.mark.process
 async def refusal(valkey_url: str, namespace: str, *flags: str) -> bytes:
     """What a node says that ends with 78."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GOPHER_")}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gopher_node.cli", "run", *flags),
-        env={**environment, "REDIS_URL": valkey_url, "GOPHER_NAMESPACE": namespace},
-        stderr=asyncio.subprocess.PIPE,
-        cwd=HANDLERS,
-    )
-    _, said = await asyncio.wait_for(process.communicate(), 50)
-    assert process.returncode == 78
+    environment |= {"REDIS_URL": valkey_url, "GOPHER_NAMESPACE": namespace}
+    if warm_start.possible(environment):
+        process, lines = await warm_start.start_async(["run", *flags], env=environment, cwd=HANDLERS)
+        said = await asyncio.wait_for(lines.read(), 50)
+        code = await process.ended()
+    else:
+        cold = await asyncio.create_subprocess_exec(
+            *warm_start.COLD, "run", *flags, env=environment, stderr=asyncio.subprocess.PIPE, cwd=HANDLERS
+        )
+        _, said = await asyncio.wait_for(cold.communicate(), 50)
+        code = cold.returncode
+    assert code == 78
     return said
 
 
@@ -47,6 +51,7 @@ async def test_a_port_that_is_taken(valkey_url: str, namespace: str) -> None:
 @pytest.mark.parametrize("way", [{"GOPHER_API_KEYS": "k" * 32}, {"SERVER_ANONYMOUS": "true"}])
 async def test_ways_to_start(valkey_url: str, namespace: str, way: dict[str, str]) -> None:
     """With a key, or with everybody let in."""
-    async with running("--host=0.0.0.0", cold=True, REDIS_URL=valkey_url, GOPHER_NAMESPACE=namespace, **way) as node:
+    shared = {"REDIS_URL": valkey_url, "GOPHER_NAMESPACE": namespace}
+    async with running("--host=0.0.0.0", cold="GOPHER_API_KEYS" in way, **shared, **way) as node:
         status, _ = await node.request("GET", "/api/v1/jobs")
         assert status == (401 if "GOPHER_API_KEYS" in way else 200)

@@ -11,6 +11,7 @@ from gopher_node.store import Retention
 PRUNED = frozenset({State.COMPLETED, State.CANCELLED})
 CANCEL_GRACE_MS = 5000
 SUSPECT_REST_MS = 1000
+NODES_OUTLIVED = 3
 
 
 @dataclass
@@ -141,21 +142,24 @@ class Model:
             if life.cancel and life.heard and life.deadline_ms >= life.hard_deadline_ms:
                 self._back(life, None)  # it ignored the cancel that its heartbeats told it
             elif not life.lease_ms or life.heard:
-                self.crash([life])
+                self.crash(life)
             elif unheard < life.job.max_crashes:
                 life.unheard += 1
                 self._back(life, None)
             else:
-                self.crash([life])
+                self.crash(life)
                 life.unheard = unheard
 
-    def crash(self, lives: Iterable[Life]) -> None:
-        for life in lives:
-            life.crashes, life.unheard = life.crashes + 1, 0
-            if life.crashes > life.job.max_crashes and not life.cancel:
-                self._end(life, State.FAILED)
-            else:
-                self._back(life, None)
+    def node_dies(self, session: str) -> None:
+        for life in self.held(session):
+            self.crash(life, NODES_OUTLIVED if life.crashes >= SUSPECT else 1)
+
+    def crash(self, life: Life, times: int = 1) -> None:
+        life.crashes, life.unheard = life.crashes + 1, 0
+        if life.crashes > times * life.job.max_crashes and not life.cancel:
+            self._end(life, State.FAILED)
+        else:
+            self._back(life, None)
 
     def _back(self, life: Life, due_ms: int | None) -> None:
         if life.cancel:

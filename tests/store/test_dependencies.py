@@ -190,6 +190,23 @@ async def test_a_child_that_is_due_later(store: Store) -> None:
     assert await states(store, child, past) == ["scheduled", "enqueued"]
 
 
+async def test_a_child_waits_for_a_worker_once_it_could_run(store: Store) -> None:
+    """As long as its parent has not ended, nobody is late: neither its age nor the wait of its run counts that."""
+    began = 1_700_000_000_000
+    parent = new()
+    child = new(parent)
+    await store.submit_many([parent, child], now=began)
+    session = await store.open_session("n", 15.0)
+    (lease,) = (await store.claim(session, POOL, 1, now=began)).leases
+    settlement = ("complete", lease.job.id, lease.job.attempt, lease.nonce, b"1", "", 0)
+    await store._send_settlements([settlement], now=began + 3_600_000)
+
+    (queue,) = await store.queues(now=began + 3_600_050)
+    assert queue.oldest_ms == {Priority.NORMAL: 50}
+    (lease,) = (await store.claim(session, POOL, 1, now=began + 3_600_050)).leases
+    assert (lease.job.id, lease.job.due_ms) == (child.id, began + 3_600_000)
+
+
 # Many at once
 
 

@@ -225,7 +225,8 @@ async def test_a_wrong_password(url: str) -> None:
 
     for password in ("wrong", None):
         stranger = Store(Connections(url, password=password))
-        with pytest.raises(UnusableStore, match="REDIS_PASSWORD"):
+        # What it says is not that a right has to be granted.
+        with pytest.raises(UnusableStore, match=r"^The store refused to let us in: .* REDIS_PASSWORD"):
             await stranger.open()
         await stranger.close()
     right = Store(Connections(url, password="right"))

@@ -253,7 +253,7 @@ class Walk(OperatorSteps):
             renewals = (await self.store.survey()).sessions[session.id].renewals
             assert await self.store.reap_session(session.id, renewals + 1, now=self.now) == 0
             await self.store.reap_session(session.id, renewals, now=self.now)
-            self.model.crash(self.model.held(session.id))
+            self.model.node_dies(session.id)
             del self.sessions[session.id]
 
     async def reap_overdue(self) -> None:

@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.testing import capture_logs
 
+from gopher_node.errors import OutcomeUnknown
 from gopher_node.job import Job, JobError, Priority, State
 from gopher_node.telemetry import Events
 from gopher_node.telemetry.events import JOB_LINES_PER_SECOND
@@ -46,7 +48,10 @@ def test_counts() -> None:
     events.promoted(4)
     events.reaped(5)
     events.session_lost()
-    events.loop_blocked(0.3, "email")
+    for _ in range(2):  # while it lasts, and when it is over
+        events.loop_blocked(0.3, "email")
+    events.loop_late(0.1)
+    events.loop_late(0.3)
     events.slot_stuck("email")
     events.handler_returned_late("email", 2.0)
 
@@ -157,12 +162,31 @@ def test_job_lines_are_sampled_and_say_so() -> None:
 
         lines.clear()
         clock.now += 1
-        end(events)
-        end(events)
+        with capture_logs(processors=[merge_contextvars]) as lines, bound_contextvars(job_id="6f1a"):
+            end(events)
+            end(events)
 
     assert [line["event"] for line in lines] == ["jobs.sampled", "job.finished", "job.finished"]
+    assert "job_id" not in lines[0], "it is not about that job"
     assert (lines[0]["left_out"], lines[0]["one_in"]) == (495, 100)
     assert events.counts["completed"] == JOB_LINES_PER_SECOND + 502
+
+
+def test_what_a_burst_left_out_is_told_although_nothing_follows() -> None:
+    """Nobody can know whether another job will come, so the turning of the loop tells it."""
+    clock = Clock()
+    with capture_logs() as lines:
+        events = Events(clock=clock)
+        for _ in range(JOB_LINES_PER_SECOND + 500):
+            end(events)
+        lines.clear()
+        events.loop_late(0.0)
+        assert lines == []
+        clock.now += 1
+        events.loop_late(0.0)
+        events.loop_late(0.0)
+
+    assert [(line["event"], line["left_out"]) for line in lines] == [("jobs.sampled", 495)]
 
 
 @pytest.mark.parametrize(("job_lines", "count"), [("all", JOB_LINES_PER_SECOND + 500), ("none", 0)])
@@ -194,6 +218,26 @@ def test_an_outage_is_two_lines() -> None:
     assert lines[1]["duration"] == 2.5
     assert events.counts["store_errors"] == 5
     assert not events.store_is_down
+
+
+def test_a_loop_that_stood_still_does_not_blame_the_store() -> None:
+    """What took too long while nobody could hear the answer is no outage; what was refused is, and so is the next."""
+    late = OutcomeUnknown("The store did not answer: it took too long")
+    late.__cause__ = TimeoutError()
+    held_up = True
+    with capture_logs() as lines:
+        events = Events()
+        events.held_up = lambda: held_up
+        events.store_down(late)
+        assert (lines, events.store_is_down) == ([], False)
+        held_up = False
+        events.store_down(late)
+        events.store_up()
+        held_up = True
+        events.store_down(ConnectionRefusedError())
+
+    assert [line["event"] for line in lines] == ["store.down", "store.up", "store.down"]
+    assert events.counts["store_errors"] == 3
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from gopher_node.store import Connections, Store
 from gopher_node.telemetry.traces import Traces
 from gopher_node.worker import Patience, Worker
 from tests.recorder import Recorder
+from tests.worker import warm_child
 
 NODE = "test-node"
 
@@ -90,6 +91,11 @@ class Bench:
             seen = len(self.events.settlements)
             await self.events.until(lambda seen=seen: len(self.events.settlements) > seen)
         return job
+
+
+@pytest.fixture(autouse=True)
+def warm_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", warm_child.start)
 
 
 @pytest.fixture

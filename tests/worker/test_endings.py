@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from typing import Any
 
@@ -249,6 +250,17 @@ async def test_nothing_that_a_handler_raises_ends_the_node(bench: Bench, mode: s
     assert (job.state, job.attempt, error_of(job)["code"]) == (State.FAILED, 2, "exception")
     assert State.COMPLETED is (await bench.run("fine")).state
     await bench.stop(worker)
+
+
+async def test_a_stop_of_all_processes_is_for_the_node_to_carry_out(bench: Bench) -> None:
+    """A process that is sent SIGTERM goes on, and its job has not crashed: whether its run ends, the node decides."""
+    bench.registry.handler("go-on", run="process")(in_process.go_on)
+    bench.start()
+
+    job = await bench.run("go-on")
+
+    assert (job.state, job.crashes) == (State.COMPLETED, 0)
+    assert orjson.loads(job.result or b"")[1] == -signal.SIGTERM
 
 
 async def test_process_that_ends_is_a_crash_of_its_job(bench: Bench) -> None:

@@ -24,7 +24,11 @@ _SETTLED = 2 * MINUTE  # a minute that began so long ago has been reported by al
 
 
 class QuantilesDocument(Document):
-    """Seconds that half of all stayed within, that 95 and that 99 of a hundred did; null if there were none."""
+    """
+    Seconds that half of all stayed within, that 95 and that 99 of a hundred did; null if there were none.
+
+    They are read from buckets, six for each power of ten, and so are off by a third as a rule, and two thirds at most.
+    """
 
     p50: Seconds | None
     p95: Seconds | None

@@ -168,12 +168,15 @@ def _of_aiohttp(error: web.HTTPException) -> Problem:
     return Problem("bad-request") if error.status < 500 else _internal()
 
 
+LISTED = "All addresses are listed at /docs."
+
+
 def _of_address(error: web.HTTPException) -> str:
     if isinstance(error, web.HTTPMethodNotAllowed):
         *others, last = sorted(error.allowed_methods)
         takes = f"{', '.join(others)} and {last}" if others else last
-        return f"This address takes {takes}. All addresses are listed at /docs."
-    return "All addresses are listed at /docs." if error.status == 404 else ""
+        return f"This address takes {takes}. {LISTED}"
+    return LISTED if error.status == 404 else ""
 
 
 def _of_parser(error: BadHttpMessage) -> Problem:

@@ -119,6 +119,12 @@ class HttpWorkers:
             held.expires_ms = expires_ms
         self.seen(name if held is None else held.name)
 
+    def claimed_elsewhere(self, token: Token, name: str, job: Job) -> None:
+        """A run was claimed at another node, and is about to be reported as settled here, where it counts."""
+        if token not in self._ended and token not in self._held and job.started_ms is not None:
+            ran = max(0, _now_ms() - job.started_ms) / 1000
+            self._held[token] = _Held(name, replace(job, payload=b""), time.monotonic() - ran, 0)
+
     def job_of(self, token: Token) -> Job | None:
         """The job of a run that was claimed here and not settled yet, without its payload."""
         held = self._held.get(token)

@@ -222,7 +222,7 @@ class Desk:
             settle.end("completed", state)
         if sends and is_new and state is State.COMPLETED:
             sends.sent([job.id for job in ordered])
-        self._note(token, "completed", state, {State.COMPLETED})
+        await self._note(token, "completed", state, {State.COMPLETED})
         return {"job_id": token.job_id, "status": state, "follow_ups": [job.id for job in follow_ups]}
 
     async def fail(self, token: Token, told: Failure) -> dict[str, Any]:
@@ -237,7 +237,7 @@ class Desk:
             possible = {State.FAILED, State.CANCELLED, State.SCHEDULED if delay else State.ENQUEUED}
         if settle:
             settle.end("failed", state)
-        self._note(token, "failed", state, possible, told.error)
+        await self._note(token, "failed", state, possible, told.error)
         return {"job_id": token.job_id, "status": state, "execute_at": format_time(await self._due(token, state))}
 
     async def release(self, token: Token, told: Release) -> dict[str, Any]:
@@ -247,9 +247,9 @@ class Desk:
         if settle:
             settle.end("released", state)
         if state is State.FAILED and await self._ran_out(token):
-            self._note(token, "failed", state, {State.FAILED})
+            await self._note(token, "failed", state, {State.FAILED})
         else:
-            self._note(token, "released", state, {State.ENQUEUED, State.CANCELLED})
+            await self._note(token, "released", state, {State.ENQUEUED, State.CANCELLED})
         return {"job_id": token.job_id, "status": state}
 
     async def _settle(self, token: Token) -> Settle | None:
@@ -277,10 +277,15 @@ class Desk:
             run["attempt"] == token.attempt and run["outcome"] == "error" and "error" not in run for run in job.attempts
         )
 
-    def _note(
+    async def _note(
         self, token: Token, end: End, state: State | None, possible: set[State], error: JobError | None = None
     ) -> None:
         """Raises StaleLease, and InvalidState for a run that ended before, but not in this way."""
+        if state in possible and self.workers.job_of(token) is None and not self.workers.has_ended(token):
+            with contextlib.suppress(GopherError):  # only statistics lack it then
+                job = await self.parts.store.get(token.job_id)
+                if job.attempt == token.attempt:
+                    self.workers.claimed_elsewhere(token, self.name, job)
         if state is None or state in possible:
             self.workers.settled(token, self.name, end, state, error)
         if state is None:

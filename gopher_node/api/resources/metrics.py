@@ -48,6 +48,8 @@ class Scrapes:
         self._made: dict[Form, tuple[float, bytes]] = {}
         self._snapshot: Snapshot | None = None
         self._read_at = 0.0
+        # Once: reckoned anew each time it would differ in the last digits, and look like a restart.
+        self._node_began = time.time() - parts.status.uptime
 
     async def make(self, request: web.Request, form: Form) -> bytes:
         # A thread goes on when nobody waits for it any more, and nobody else's turn is before it has ended.
@@ -87,7 +89,7 @@ class Scrapes:
             "gopher_http_requests_in_progress": parts.events.measures.http_in_progress,
             "gopher_node_draining": int(parts.draining.is_set()),
             "gopher_node_ready": int(is_ready(parts)),
-            "gopher_node_start_time_seconds": time.time() - parts.status.uptime,
+            "gopher_node_start_time_seconds": self._node_began,
         }
         use = {pool: (use.busy, use.idle, use.most) for pool, use in snapshots.connections.items()}
         if snapshot is None:

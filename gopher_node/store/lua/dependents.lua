@@ -204,9 +204,9 @@ local function resolve_edge(child, parent, completed)
   call('ZREM', P .. 'blocked', child)
   count('blocked', priority, kind, -1)
   if choice == 'run' then
-    due = tonumber(due or nil)
-    local state = due and due > now and 'scheduled' or 'enqueued'
-    call('HSET', key, 'state', state)
+    due = math.max(now, tonumber(due or nil) or 0) -- until now it could not run, and so it did not wait for a worker
+    local state = due > now and 'scheduled' or 'enqueued'
+    call('HSET', key, 'state', state, 'due', due)
     if state == 'scheduled' then
       call('ZADD', P .. 'due', due, child)
       count(state, priority, kind, 1)

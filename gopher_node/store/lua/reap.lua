@@ -1,13 +1,16 @@
 #!lua flags=allow-oom
 -- reap('session', session, renewals, limit) | reap('overdue', n, (id, nonce, end)…): takes jobs back from a holder that
 -- is gone. Each take counts as a crash; a job with no crashes left fails, any other goes to the front of its lane. From its
--- second crash on it is a suspect: a node runs it in a process of its own, whose death is told to settle.lua.
+-- second crash on it is a suspect: a node runs it in a process of its own, whose death is told to settle.lua. That its
+-- node died then tells little of it, and may happen to each job that waits for a process while nodes die one after the other;
+-- so it takes that `NODES_OUTLIVED` times as often. It ends all the same: one that uses up a machine's memory takes nodes along.
 -- The caller judged, by its own clock, that the session stood still at `renewals`, or that these leases are past their
 -- end. A session that has been renewed since, and a lease that is no longer the job's or ends later, keep what they hold.
 -- An HTTP lease without a single heartbeat is a release as long as that does not go on: `max_crashes` times in a row.
 -- A session loses its right to claim at once, and vanishes with its last job.
 -- Answers {jobs taken, jobs that the session still holds}.
 local ending, attempts = parts.ending, parts.attempts
+local NODES_OUTLIVED = 3
 local taken = 0
 
 local function why(expected_nonce, unheard, deadline, ends, ignored)
@@ -45,8 +48,10 @@ local function take_back(id, expected_nonce, expected_end, expected_session)
   -- It was told of the cancel by its heartbeats, which have moved its deadline here.
   local ignored = job[10] and lease and not unheard and ends >= tonumber(job[16])
   local crashed = not ignored and (not unheard or times > max_crashes)
+  local allowed = max_crashes
+  if expected_session and crashes >= SUSPECT and not lease then allowed = max_crashes * NODES_OUTLIVED end
   if crashed then crashes = crashes + 1 end
-  local state = job[10] and 'cancelled' or crashes > max_crashes and 'failed' or 'enqueued'
+  local state = job[10] and 'cancelled' or crashes > allowed and 'failed' or 'enqueued'
   ending.end_run(id, kind, priority, job[6] or '', session, lease, job[18])
   call('HSET', key, 'state', state)
   if crashed then call('HSET', key, 'crashes', crashes) end
