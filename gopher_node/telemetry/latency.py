@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from math import inf
 
 BOUNDS: tuple[float, ...] = tuple(
-    float(f"{digit}e{decade}") for decade in range(-4, 4) for digit in (1, 1.5, 2, 3, 5, 7)
+    float(f"{digit}e{decade}") for decade in range(-4, 4) for digit in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8.5)
 )
-"""Upper bounds of the buckets, in seconds: six for each power of ten, from 0.1 ms to almost two hours."""
+"""Upper bounds of the buckets, in seconds: eleven for each power of ten, from 0.1 ms to more than two hours."""
 
 _PLACES = {str(place): place for place in range(len(BOUNDS) + 1)}
 
@@ -57,7 +57,7 @@ class Latency:
         Seconds that the part `q` of all stayed within, or None of nothing.
 
         Inside a bucket the values count as spread evenly (as Prometheus' histogram_quantile has it), so it is off by a
-        bucket's width at most: two thirds of the value. What lies beyond the last bound counts as that bound.
+        bucket's width at most: a third of the value. What lies beyond the last bound counts as that bound.
         """
         total = self.count
         if not total:

@@ -164,7 +164,7 @@ async def test_a_pill_takes_no_innocent_along(valkey_url: str, namespace: str, c
 
     async with running(*flags, **shared) as node:
         await node.logged(lambda line: line["msg"] == "job.alone" and line["job_id"] == pill)
-        later = [await node.submit("gated", payload) for _ in range(5)]
+        later = [await node.submit("gated", payload) for _ in range(15)]
         ended = await node.ended(pill)
         innocents = [await node.ended(job["job_id"]) for job in beside + later]
         assert await node.stop() == 0

@@ -191,7 +191,7 @@ async def test_many_jobs_and_a_kill_of_each_kind(valkey_url: str, namespace: str
 
     No job is lost and none completes twice; only what the dead held runs again.
     """
-    count = 150
+    count = 300
     shared = {"REDIS_URL": valkey_url, "GOPHER_NAMESPACE": namespace}
     python = {**shared, "WORKER_CONCURRENCY": "2", "WORKER_LEASE": "2s"}
     async with contextlib.AsyncExitStack() as stack:

@@ -144,7 +144,7 @@ async def test_bulk_and_purge(node: NodeProcess) -> None:
     assert await node.jobs(type="nobody") == []
 
 
-async def test_many_jobs_over_http(node: NodeProcess, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_thousand_jobs_over_http(node: NodeProcess, capsys: pytest.CaptureFixture[str]) -> None:
     """All complete, none runs twice; how fast that went is printed."""
     gate = asyncio.Semaphore(50)
 
@@ -154,11 +154,11 @@ async def test_many_jobs_over_http(node: NodeProcess, capsys: pytest.CaptureFixt
 
     async with conducting() as conductor:
         began = time.perf_counter()
-        ids = await asyncio.gather(*[submit_one(conductor.port) for _ in range(300)])
+        ids = await asyncio.gather(*[submit_one(conductor.port) for _ in range(1000)])
         await asyncio.gather(*[node.ended(id) for id in ids])
         seconds = time.perf_counter() - began
     with capsys.disabled():
-        print(f"\n300 jobs over HTTP, each submitted and awaited alone: {300 / seconds:,.0f} jobs/s")  # noqa: T201
+        print(f"\n1,000 jobs over HTTP, each submitted and awaited alone: {1000 / seconds:,.0f} jobs/s")  # noqa: T201
 
     assert conductor.runs == Counter(ids)
     assert {job["status"] for job in await node.jobs(type="trace")} == {"completed"}

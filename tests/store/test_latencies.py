@@ -192,9 +192,9 @@ async def test_history_has_quantiles(store: Store, clock: Clock) -> None:
     ]
 
     assert [minute.at_ms - NOW for minute in of_mail] == [0, MINUTE]
-    assert of_mail[0].run == [0.00867, 0.888, 17.5]
+    assert of_mail[0].run == [0.00933, 0.944, 17.5]
     assert of_mail[0].wait == pytest.approx([1.75, 1.975, 1.995], rel=0.01)
-    assert of_all[0].run == [0.00865, 0.886, 17.5]
+    assert of_all[0].run == [0.00932, 0.943, 17.5]
     assert [(minute.run, minute.wait) for minute in (of_mail[1], of_none[0])] == [(None, None)] * 2
 
 

@@ -27,7 +27,7 @@ class QuantilesDocument(Document):
     """
     Seconds that half of all stayed within, that 95 and that 99 of a hundred did; null if there were none.
 
-    They are read from buckets, six for each power of ten, and so are off by a third as a rule, and two thirds at most.
+    They are read from buckets, eleven for each power of ten, and so are off by a tenth as a rule, and a third at most.
     """
 
     p50: Seconds | None
