@@ -125,6 +125,8 @@ class Node:
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+                # All is done, and one signal more must not make a process that ends look like one that was ended.
+                signal.signal(number, signal.SIG_IGN)
         log.info("node.stopped", duration=round(self.vitals.uptime, 3))
         return 0
 

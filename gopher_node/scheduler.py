@@ -44,7 +44,8 @@ class Reaper:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._still: dict[str, tuple[int, float]] = {}  # session -> renewals, seconds for which they stood still
-        self.next_death = math.inf  # seconds until a session would be dead that stands still from now on
+        # Seconds until a session would be dead that stands still from now on, or time would pass that does not count.
+        self.next_look = math.inf
         self._last: tuple[float, int] | None = None  # own clock, store's clock in ms
         self._steps: deque[tuple[int, int]] = deque(maxlen=100)  # store's clock in ms before the step, its size in ms
         self._gaps: deque[tuple[int, int]] = deque(maxlen=100)  # store's clock in ms before the gap, its size in ms
@@ -72,7 +73,7 @@ class Reaper:
 
         still: dict[str, tuple[int, float]] = {}
         dead: dict[str, int] = {}
-        self.next_death = math.inf
+        self.next_look = math.inf
         for session, pulse in survey.sessions.items():
             renewals, seconds = self._still.get(session, (-1, 0.0))
             # Two looks far apart saw nothing of what lay between; never does one gap alone make a lease.
@@ -82,7 +83,7 @@ class Reaper:
             if seconds >= pulse.lease:
                 dead[session] = pulse.renewals
             else:
-                self.next_death = min(self.next_death, pulse.lease - seconds)
+                self.next_look = min(self.next_look, pulse.lease - seconds, pulse.lease / 2)
         self._still = still
         return dead, [run for run in survey.overdue if self._is_over(run, now, survey.now_ms)]
 
@@ -246,7 +247,7 @@ class Scheduler:
             return
         self._pages = 0
         # A touch beyond the moment, for then one look decides.
-        await asyncio.sleep(min(SURVEY_EVERY * random.uniform(0.9, 1.0), self._reaper.next_death + 0.01))
+        await asyncio.sleep(min(SURVEY_EVERY * random.uniform(0.9, 1.0), self._reaper.next_look + 0.01))
 
     async def reap_orphans(self, is_alive: Callable[[str], bool]) -> None:
         """Take back at once what the sessions of nodes hold that are known to be gone, without waiting for a lease."""

@@ -12,7 +12,7 @@ import pytest
 
 from gopher_node.job import NewJob, State
 from gopher_node.scheduler import BATCH, PAGES, Reaper, Scheduler
-from gopher_node.store import Overdue, Pool, Store, Survey
+from gopher_node.store import Overdue, Pool, Pulse, Store, Survey
 from gopher_node.telemetry.events import Events
 from tests.test_scheduler import Bell, Clock
 
@@ -183,3 +183,33 @@ async def test_a_prune_goes_on_until_no_old_pool_is_left(store: Store) -> None:
     await Scheduler(store, Events()).prune()
 
     assert (await store.stats()).pools == 0
+
+
+@pytest.mark.parametrize("lease", [1.0, 1.5, 2.0, 15.0])
+async def test_the_dead_are_found_within_their_lease_and_a_second(
+    monkeypatch: pytest.MonkeyPatch, lease: float
+) -> None:
+    """Whenever between two looks a session's last renewal comes, and however short its lease is."""
+    clock = Clock()
+    crowd = Crowd(clock, [])
+    scheduler = crowd.scheduler(monkeypatch)
+    found: list[float] = []
+
+    async def survey(limit: int, ahead_ms: int, passed: int) -> Survey:
+        pulse = Pulse(int(min(clock.now, last_renewal) / (lease / 3)), lease, "n")
+        return Survey(clock.store_ms, {"s": pulse}, [])
+
+    async def reap_session(session: str, renewals: int) -> int:
+        found.append(clock.now - last_renewal)
+        return 0
+
+    monkeypatch.setattr(crowd, "survey", survey)
+    monkeypatch.setattr(crowd, "reap_session", reap_session, raising=False)
+    for phase in range(10):
+        last_renewal = (clock.now // lease + 3 + phase / 30) * lease
+        seen = len(found)
+        while len(found) == seen:
+            await scheduler.reap()
+
+    assert min(found) > lease - lease / 3
+    assert max(found) < lease + 1

@@ -102,12 +102,14 @@ class NodeSession:
     async def _renew(self, session: Session) -> tuple[bool, bool]:
         """Run a child until it ends. Returns whether it ever renewed the session, and whether the session is gone."""
         renewed = lost = False
+        meanwhile = asyncio.create_task(self._renew_from_here(session))
         try:
             self._birth = asyncio.create_task(_start_child())
             child = await asyncio.shield(self._birth)
         except OSError as error:
             # No process, memory or file handle to be had right now. The session lasts for a while without.
             self._events.store_down(StoreUnavailable(f"The process that renews the session did not start: {error}"))
+            meanwhile.cancel()
             return False, False
         try:
             assert child.stdin is not None
@@ -116,6 +118,8 @@ class NodeSession:
             while line := await self._line(child.stdout, session.lease):
                 word, _, detail = line.decode(errors="replace").strip().partition(" ")
                 renewed = renewed or word == heartbeat.RENEWING
+                if renewed:
+                    meanwhile.cancel()
                 lost = lost or word == heartbeat.GONE
                 if word == heartbeat.FAILED:
                     self._events.store_down(StoreUnavailable(f"The session could not be renewed: {detail}"))
@@ -124,8 +128,16 @@ class NodeSession:
             if not (renewed or lost):
                 self._events.store_down(StoreUnavailable("The process that renews the session ended before it could."))
         finally:
+            meanwhile.cancel()
             self._kill_child()
         return renewed, lost
+
+    async def _renew_from_here(self, session: Session) -> None:
+        """Renew it as long as the child only starts: on a busy machine, that can take longer than a short lease."""
+        while True:
+            await asyncio.sleep(session.lease / 3)
+            with contextlib.suppress(StoreError):  # of a session that is gone the child tells
+                await self._store.renew(session)
 
     async def _line(self, said: asyncio.StreamReader, lease: float) -> bytes:
         """The child's next line, or nothing when it has ended or says nothing for so long that it must be stuck."""

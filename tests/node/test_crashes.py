@@ -177,7 +177,8 @@ async def test_a_pill_takes_no_innocent_along(valkey_url: str, namespace: str, c
 
 
 async def test_second_signal_releases_at_once(tmp_path: Path, conductor: Conductor) -> None:
-    """A run that would outlast the grace is handed back when the operator insists, and costs its job nothing."""
+    """A run that would outlast the grace is handed back when the operator insists, and costs its job nothing. More
+    signals, up to the very end of the process, do no harm."""
     flags = (f"--data-dir={tmp_path}", "--handlers=userjobs")
     async with running(*flags, WORKER_SHUTDOWN_TIMEOUT="10m") as node:
         job = await node.submit("gated", {"port": conductor.port})
@@ -185,6 +186,9 @@ async def test_second_signal_releases_at_once(tmp_path: Path, conductor: Conduct
         node.kill(signal.SIGTERM)
         await node.logged(lambda line: line["msg"] == "node.stopping")
         node.kill(signal.SIGTERM)
+        await node.logged(lambda line: line["msg"] == "node.stopped")
+        with contextlib.suppress(ProcessLookupError):
+            node.kill(signal.SIGTERM)
         code = await node.wait(20)
     conductor.open_gate()
     async with running(*flags) as successor:

@@ -101,12 +101,17 @@ class Relay:
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: _Connection) -> None:
         while data := await reader.read(1 << 20):
             await connection.hears.wait()
-            if self._to_lose and (b"EVALSHA" in data or b"BLPOP" in data):
-                self._to_lose -= 1
+            if self._loses_answer(data):
                 connection.losing = True
             writer.write(data)
             await writer.drain()
         raise ConnectionAbortedError
+
+    def _loses_answer(self, data: bytes) -> bool:
+        if not self._to_lose or not (b"EVALSHA" in data or b"BLPOP" in data):
+            return False
+        self._to_lose -= 1
+        return True
 
     async def _answer(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: _Connection

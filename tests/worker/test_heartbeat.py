@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from gopher_node.store import Session, Store, heartbeat
+from gopher_node.telemetry import Events
+from gopher_node.worker import session as node_session
 
 from .conftest import Relay, pid_from, until_gone
 
@@ -100,6 +102,26 @@ async def test_child_outlives_an_outage(session: Session, relay: Relay, namespac
     await end(child)
 
     assert word == heartbeat.RENEWING
+
+
+async def test_session_is_renewed_while_its_child_only_starts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine may be so busy that a new process says nothing for longer than the lease."""
+
+    async def start_dawdler() -> Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "import sys; sys.stdin.read()", stdin=PIPE, stdout=PIPE
+        )
+
+    monkeypatch.setattr(node_session, "_start_child", start_dawdler)
+    held = node_session.NodeSession(store, "", "node", LEASE, Events("node"), lambda job_id: None)
+    await held.open()
+    running = asyncio.create_task(held.run())
+    try:
+        await until_renewals(store, held.current, 3)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await held.close()
 
 
 async def test_signals_to_the_group_do_not_stop_it(store: Store, session: Session, child: Process) -> None:
