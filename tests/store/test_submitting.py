@@ -297,7 +297,7 @@ async def test_a_key_that_holds_no_time_at_all(open_store: OpenStore) -> None:
     store = await open_store(retention=Retention(idempotency=0.0))
 
     await asyncio.gather(
-        store.submit(twin()), store.submit(twin(), ONCE), store.submit_many([twin()], once=Once("k", ""))
+        store.submit(twin()), store.submit(twin(), ONCE), store.submit_many([twin()], once=Once("k", "other"))
     )
 
     assert await count_jobs(store) == 3
