@@ -136,13 +136,6 @@ class Node:
         stack.callback(watching.cancel)
         shared_url = settings.redis.connection_url
         embedded = vitals.embedded = await self._start_embedded(stack) if shared_url is None else None
-        if embedded is not None and embedded.owner and self.role != "all":
-            log.warning(
-                "node.alone",
-                data_dir=str(settings.data_dir),
-                reason=f"Without REDIS_URL, this node with --role={self.role} has a store of its own: only nodes of "
-                "this machine with the same data directory see its jobs. Give all nodes the same REDIS_URL.",
-            )
         url = embedded.url if embedded is not None else str(shared_url)
         connections = vitals.connections = Connections(
             url, timeout=settings.redis.timeout, onlooker=self._events.measures
@@ -165,16 +158,7 @@ class Node:
         async with asyncio.TaskGroup() as group:
             self._parts["scheduler"] = group.create_task(scheduler.run(), name="scheduler")
             if self.role != "api":
-                self._worker = vitals.worker = Worker(
-                    store,
-                    self._registry,
-                    settings,
-                    self._events,
-                    store_url=url,
-                    node=self.id,
-                    watch=self._watch,
-                    traces=traces,
-                )
+                self._worker = vitals.worker = self._make_worker(store, url, traces)
             declaration = await self._declare(store)
             if self._worker is not None:
                 self._parts["worker"] = group.create_task(self._worker.run(self._stopping), name="worker")
@@ -211,6 +195,18 @@ class Node:
             await api.stop()
             self._parts["reporter"].cancel()
 
+    def _make_worker(self, store: Store, store_url: str, traces: Traces | None) -> Worker:
+        return Worker(
+            store,
+            self._registry,
+            self.settings,
+            self._events,
+            store_url=store_url,
+            node=self.id,
+            watch=self._watch,
+            traces=traces,
+        )
+
     async def _declare(self, store: Store) -> Declaration:
         """What bounds the jobs of this node's types, before it claims the first of them."""
         types = self._worker.types if self._worker is not None else ()
@@ -244,6 +240,13 @@ class Node:
         embedded = EmbeddedValkey(self.settings.data_dir, report)
         await embedded.start()
         stack.push_async_callback(embedded.stop)
+        if embedded.owner and self.role != "all":
+            log.warning(
+                "node.alone",
+                data_dir=str(self.settings.data_dir),
+                reason=f"Without REDIS_URL, this node with --role={self.role} has a store of its own: only nodes of "
+                "this machine with the same data directory see its jobs. Give all nodes the same REDIS_URL.",
+            )
         return embedded
 
     def _make_store(self, connections: Connections, *, hasty: bool = False, beside: Store | None = None) -> Store:
