@@ -94,9 +94,3 @@ class Latency:
             if at is not None:
                 counts[at] += count
         self.sum += total
-
-    @classmethod
-    def of(cls, sparse: Mapping[str, int], total: float) -> Latency:
-        new = cls()
-        new.add(sparse, total)
-        return new
